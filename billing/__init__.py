@@ -1,0 +1,1 @@
+"""A ledger: tenants, meters, money. It has never heard of a job."""

@@ -1,0 +1,1 @@
+"""The work: datasets, jobs, models, endpoints."""

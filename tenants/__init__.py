@@ -1,0 +1,1 @@
+"""The ground: people, tenants, rights, and the truth about who did what."""

@@ -1,0 +1,286 @@
+"""What the web and the engine agree on: the run spec, event kinds, exit codes and file names.
+
+Standard library only. This is the one file of `trainer` that the web may import, and the one place
+where a name that crosses the border is written down.
+
+A run folder looks like this; every path below is relative to it::
+
+    spec.json           RunSpec, written by the web before the engine starts
+    data/               the dataset version in clear: table.csv, table.jsonl, or images/<class>/<file>
+    events.jsonl        one Event a line, appended by rank 0 (and by the engine's own phases)
+    checkpoints/        step-<n>/, newest complete one is resumed
+    control.json        written by the web: {"cancel": true} asks for a clean stop
+    result/manifest.json    Manifest: the variants and their report, written last and atomically
+    result/<variant>/   one bundle per variant: bundle.json, model.onnx, model.safetensors
+
+bundle.json holds all that serving needs besides the graph, so that a client may send raw rows::
+
+    {"schema": 1, "recipe": ..., "variant": ..., "classes": [...],
+     "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}],   Open Inference Protocol v2 types
+     "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
+                 {"name": "label", "datatype": "BYTES", "shape": [-1]}],
+     "transform": {...recipe's own fitted numbers...}, "sha256": {"model.onnx": ..., "model.safetensors": ...},
+     "sample": {"image": [...one real held-out row, as JSON...]}}
+
+Images are one FP32 tensor with pixels in 0..1; text is one BYTES tensor "text" of shape [-1]; tabular has one
+input per column, FP32 for numbers and BYTES for words, each of shape [-1].
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+SCHEMA_VERSION = 1
+
+SPEC_FILE = "spec.json"
+DATA_DIR = "data"
+EVENTS_FILE = "events.jsonl"
+CONTROL_FILE = "control.json"
+CHECKPOINTS_DIR = "checkpoints"
+RESULT_DIR = "result"
+MANIFEST_FILE = "manifest.json"
+BUNDLE_FILE = "bundle.json"
+ONNX_FILE = "model.onnx"
+SAFETENSORS_FILE = "model.safetensors"
+
+
+class Recipe(StrEnum):
+    """The use cases the engine knows; one file each in `trainer/recipes`."""
+
+    IMAGE = "image-classification"
+    TEXT = "text-classification"
+    TABULAR = "tabular-classification"
+
+
+class Precision(StrEnum):
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Method(StrEnum):
+    """Compression methods a spec may ask for; `none` is always measured beside them."""
+
+    INT8 = "int8"
+    PRUNE = "prune"
+
+
+class EventKind(StrEnum):
+    """Kinds of a line in events.jsonl, with the keys of its `data`."""
+
+    STATE = "state"  # {"phase": "starting|training|evaluating|compressing|exporting|done"}
+    PROGRESS = "progress"  # {"step": int, "total_steps": int, "epoch": int, "eta_s": float | None}
+    METRIC = "metric"  # {"step": int, "name": "train/loss", "value": float}
+    LOG = "log"  # {"level": "info|warning|error", "text": str}
+    CHECKPOINT = "checkpoint"  # {"step": int, "path": str}
+    VARIANT = "variant"  # one VariantReport as a dict, as soon as it is measured
+    ERROR = "error"  # {"reason": Failure value, "text": str, "traceback": str}
+
+
+class Failure(StrEnum):
+    """Why the engine gave up; the web maps each to a status, a text and whether a retry helps."""
+
+    BAD_SPEC = "bad_spec"
+    BAD_DATA = "bad_data"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    CRASHED = "crashed"
+
+
+class Exit:
+    """Exit codes of `python -m trainer`; the torchrun agent hides a rank's code, so events.jsonl says why as well."""
+
+    OK = 0
+    CRASHED = 1
+    BAD_SPEC = 64  # EX_USAGE
+    BAD_DATA = 65  # EX_DATAERR
+    PREEMPTED = 75  # EX_TEMPFAIL: saved a checkpoint on SIGTERM, start again to go on
+    CANCELLED = 76  # control.json asked for it
+
+
+class BadSpec(ValueError):
+    """The run spec does not make sense. `pointer` is a JSON pointer to the field at fault."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer}: {detail}")
+        self.pointer = pointer
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSpec:
+    """Where the rows are and which columns play which part."""
+
+    path: str  # relative to the run folder: "data/table.csv", "data/table.jsonl" or "data/images"
+    format: str  # "csv" | "jsonl" | "images"
+    label: str | None = None  # name of the label column; None for images, where the folder is the label
+    text: str | None = None  # name of the text column, text recipe only
+    features: tuple[str, ...] = ()  # columns to learn from, tabular recipe; empty means all but the label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HyperParameters:
+    """What the loop may be told. Names follow torch."""
+
+    epochs: int = 10
+    batch_size: int = 64  # global: rows of all processes together in one optimizer step
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    optimizer: str = "adamw"  # "sgd" | "adam" | "adamw"
+    holdout: float = 0.2  # share of rows never trained on; quality and the gate are measured there
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    processes: int = 1
+    gpus: int = 0
+    precision: Precision = Precision.FP32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionSpec:
+    methods: tuple[Method, ...] = (Method.INT8, Method.PRUNE)
+    max_accuracy_drop: float = 0.01  # share, not points: 0.01 lets accuracy fall from 0.98 to 0.97
+    sparsity: float = 0.5  # share of weights that magnitude pruning sets to zero
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One training run, complete: nothing else tells the engine what to do."""
+
+    run_id: str
+    recipe: Recipe
+    data: DataSpec
+    hyperparameters: HyperParameters = field(default_factory=HyperParameters)
+    resources: Resources = field(default_factory=Resources)
+    compression: CompressionSpec = field(default_factory=CompressionSpec)
+    schema: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSpec:
+        """Read a spec back, or raise BadSpec naming the field."""
+        raw = json.loads(text)
+        if raw.get("schema") != SCHEMA_VERSION:
+            raise BadSpec("/schema", f"this engine reads schema {SCHEMA_VERSION}, not {raw.get('schema')!r}")
+        return cls(
+            run_id=raw["run_id"],
+            recipe=_choice(Recipe, raw.get("recipe"), "/recipe"),
+            data=DataSpec(**{**raw["data"], "features": tuple(raw["data"].get("features", ()))}),
+            hyperparameters=HyperParameters(**raw.get("hyperparameters", {})),
+            resources=Resources(
+                **{
+                    **raw.get("resources", {}),
+                    "precision": _choice(
+                        Precision, raw.get("resources", {}).get("precision", "fp32"), "/resources/precision"
+                    ),
+                }
+            ),
+            compression=CompressionSpec(
+                **{
+                    **raw.get("compression", {}),
+                    "methods": tuple(
+                        _choice(Method, name, "/compression/methods")
+                        for name in raw.get("compression", {}).get("methods", ("int8", "prune"))
+                    ),
+                }
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of events.jsonl. `seq` starts at 1 and has no gaps within one attempt's file."""
+
+    seq: int
+    at: str  # RFC 3339 UTC with microseconds, the engine's own clock: shown, never billed
+    kind: EventKind
+    data: dict[str, Any]
+
+    def to_line(self) -> str:
+        return json.dumps({"seq": self.seq, "at": self.at, "kind": self.kind, "data": self.data}) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Event:
+        raw = json.loads(line)
+        return cls(seq=raw["seq"], at=raw["at"], kind=EventKind(raw["kind"]), data=raw["data"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantReport:
+    """What one variant measured on the held-out rows, on this machine, in one process with one thread."""
+
+    name: str  # "original", "int8", "prune", "prune-int8"
+    method: str  # one plain sentence: what was done
+    size_bytes: int  # of model.onnx
+    compressed_size_bytes: int  # of model.onnx after DEFLATE: where unstructured zeros show
+    accuracy: float
+    accuracy_drop: float  # original.accuracy - accuracy; negative means better
+    holdout_rows: int
+    latency_p50_ms: float  # batch 1
+    latency_p95_ms: float
+    max_abs_difference: float  # of the probabilities against the torch original on the same rows
+    passed_gate: bool
+    verdict: str  # honest sentence, such as "3.8x smaller, 1.2x slower here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The result of a finished run. `chosen` is the variant the gate picked; "original" when none passed."""
+
+    recipe: Recipe
+    chosen: str
+    variants: tuple[VariantReport, ...]
+    classes: tuple[str, ...]
+    baseline_accuracy: float  # always answering the most frequent class
+    rows_trained: int
+    steps: int
+    machine: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        raw = json.loads(text)
+        return cls(
+            **{
+                **raw,
+                "recipe": Recipe(raw["recipe"]),
+                "variants": tuple(VariantReport(**variant) for variant in raw["variants"]),
+                "classes": tuple(raw["classes"]),
+            }
+        )
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Read whole lines from byte `offset` on; returns the events and the offset to go on from.
+
+    A last line without a newline is still being written and is left for the next call.
+    """
+    if not path.exists():
+        return [], offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        chunk = file.read()
+    end = chunk.rfind(b"\n") + 1
+    return [Event.from_line(line) for line in chunk[:end].decode().splitlines() if line], offset + end
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def _choice(kind: type[E], value: object, pointer: str) -> E:
+    try:
+        return kind(str(value))
+    except ValueError:
+        known = ", ".join(kind)
+        raise BadSpec(pointer, f"{value!r} is not one of {known}") from None
