@@ -1,0 +1,30 @@
+"""Celery is transport: rows are the queue, a message only wakes somebody. The only timetable is here."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+from console import embedded
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+embedded.configure_urls()
+
+app = Celery("tauon")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["tenants", "billing", "jobs"])
+
+# Long training runs have their own worker, so that they never keep a cancel or a beat waiting.
+app.conf.task_default_queue = "control"
+app.conf.task_routes = {"jobs.run_attempt": {"queue": "runs"}}
+app.conf.beat_schedule_filename = os.environ.get("TAUON_BEAT_FILE", "")
+app.conf.beat_schedule = {
+    "schedule-jobs": {"task": "jobs.schedule_jobs", "schedule": 5.0},
+    "sweep-attempts": {"task": "jobs.sweep_attempts", "schedule": 5.0},
+    "ship-endpoint-usage": {"task": "jobs.ship_endpoint_usage", "schedule": 5.0},
+    "publish-routes": {"task": "jobs.publish_routes", "schedule": 5.0},
+    "meter-storage": {"task": "jobs.meter_storage", "schedule": 300.0},
+    "reap-allocations": {"task": "billing.reap_allocations", "schedule": 10.0},
+    "forget-idempotency": {"task": "tenants.forget_idempotency", "schedule": 3600.0},
+}

@@ -1,0 +1,7 @@
+"""Websocket consumers: nudged, then they read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+websocket_urlpatterns: list[Any] = []
