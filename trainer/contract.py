@@ -29,7 +29,8 @@ input per column, FP32 for numbers and BYTES for words, each of shape [-1].
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +47,9 @@ MANIFEST_FILE = "manifest.json"
 BUNDLE_FILE = "bundle.json"
 ONNX_FILE = "model.onnx"
 SAFETENSORS_FILE = "model.safetensors"
+
+FORMATS = ("csv", "jsonl", "images")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 class Recipe(StrEnum):
@@ -72,7 +76,7 @@ class Method(StrEnum):
 class EventKind(StrEnum):
     """Kinds of a line in events.jsonl, with the keys of its `data`."""
 
-    STATE = "state"  # {"phase": "starting|training|evaluating|compressing|exporting|done"}
+    STATE = "state"  # {"phase": "starting|training|evaluating|compressing|exporting|done|cancelled|preempted"}
     PROGRESS = "progress"  # {"step": int, "total_steps": int, "epoch": int, "eta_s": float | None}
     METRIC = "metric"  # {"step": int, "name": "train/loss", "value": float}
     LOG = "log"  # {"level": "info|warning|error", "text": str}
@@ -168,32 +172,63 @@ class RunSpec:
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
         """Read a spec back, or raise BadSpec naming the field."""
-        raw = json.loads(text)
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise BadSpec("", f"this is not JSON: {error}") from None
+        if not isinstance(raw, dict):
+            raise BadSpec("", "a run spec is a JSON object")
         if raw.get("schema") != SCHEMA_VERSION:
             raise BadSpec("/schema", f"this engine reads schema {SCHEMA_VERSION}, not {raw.get('schema')!r}")
-        return cls(
-            run_id=raw["run_id"],
-            recipe=_choice(Recipe, raw.get("recipe"), "/recipe"),
-            data=DataSpec(**{**raw["data"], "features": tuple(raw["data"].get("features", ()))}),
-            hyperparameters=HyperParameters(**raw.get("hyperparameters", {})),
-            resources=Resources(
-                **{
-                    **raw.get("resources", {}),
-                    "precision": _choice(
-                        Precision, raw.get("resources", {}).get("precision", "fp32"), "/resources/precision"
-                    ),
-                }
-            ),
-            compression=CompressionSpec(
-                **{
-                    **raw.get("compression", {}),
-                    "methods": tuple(
-                        _choice(Method, name, "/compression/methods")
-                        for name in raw.get("compression", {}).get("methods", ("int8", "prune"))
-                    ),
-                }
-            ),
+        if "recipe" not in raw:
+            raise BadSpec("/recipe", "is required")
+        data = dict(_object(raw, "data"))
+        resources = dict(_object(raw, "resources"))
+        compression = dict(_object(raw, "compression"))
+        data["features"] = tuple(data.get("features", ()))
+        resources["precision"] = _choice(Precision, resources.get("precision", "fp32"), "/resources/precision")
+        compression["methods"] = tuple(
+            _choice(Method, name, "/compression/methods") for name in compression.get("methods", ("int8", "prune"))
         )
+        spec = _build(
+            cls,
+            {
+                **raw,
+                "recipe": _choice(Recipe, raw["recipe"], "/recipe"),
+                "data": _build(DataSpec, data, "/data"),
+                "hyperparameters": _build(
+                    HyperParameters, _object(raw, "hyperparameters"), "/hyperparameters"
+                ),
+                "resources": _build(Resources, resources, "/resources"),
+                "compression": _build(CompressionSpec, compression, "/compression"),
+            },
+            "",
+        )
+        spec.check()
+        return spec
+
+    def check(self) -> None:
+        """Raise BadSpec for a number or a path that no run could use."""
+        hyper, data = self.hyperparameters, self.data
+        _require(data.format in FORMATS, "/data/format", f"must be one of {', '.join(FORMATS)}")
+        inside = bool(data.path) and not data.path.startswith("/") and ".." not in data.path.split("/")
+        _require(inside, "/data/path", "must stay inside the run folder")
+        _require(hyper.epochs >= 1, "/hyperparameters/epochs", "must be at least 1")
+        _require(hyper.batch_size >= 1, "/hyperparameters/batch_size", "must be at least 1")
+        _require(0 < hyper.learning_rate < math.inf, "/hyperparameters/learning_rate", "must be above 0")
+        _require(0 <= hyper.weight_decay < math.inf, "/hyperparameters/weight_decay", "must not be negative")
+        known = ", ".join(OPTIMIZERS)
+        _require(hyper.optimizer in OPTIMIZERS, "/hyperparameters/optimizer", f"must be one of {known}")
+        _require(0 < hyper.holdout < 1, "/hyperparameters/holdout", "must be between 0 and 1")
+        _require(0 <= hyper.seed < 2**32, "/hyperparameters/seed", "must be between 0 and 4294967295")
+        _require(self.resources.processes >= 1, "/resources/processes", "must be at least 1")
+        _require(self.resources.gpus >= 0, "/resources/gpus", "must not be negative")
+        _require(
+            0 <= self.compression.max_accuracy_drop <= 1,
+            "/compression/max_accuracy_drop",
+            "is a share between 0 and 1",
+        )
+        _require(0 < self.compression.sparsity < 1, "/compression/sparsity", "must be between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +311,34 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
+def _require(holds: bool, pointer: str, detail: str) -> None:
+    if not holds:
+        raise BadSpec(pointer, detail)
+
+
+def _object(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    value = raw.get(name, {})
+    _require(isinstance(value, dict), f"/{name}", "must be an object")
+    return value  # type: ignore[no-any-return]
+
+
+def _build(kind: type[T], raw: dict[str, Any], pointer: str) -> T:
+    """Make one of the dataclasses above, or name the field that is missing, unknown or mistyped."""
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    for name, value in raw.items():
+        _require(name in known, f"{pointer}/{name}", "is not a field of a run spec")
+        expected = _JSON_TYPES.get(str(known[name].type))
+        if expected and (isinstance(value, bool) or not isinstance(value, expected)):
+            raise BadSpec(f"{pointer}/{name}", f"must be {known[name].type}, not {value!r}")
+    for name, item in known.items():
+        needed = item.default is MISSING and item.default_factory is MISSING
+        _require(not needed or name in raw, f"{pointer}/{name}", "is required")
+    return kind(**raw)
 
 
 def _choice(kind: type[E], value: object, pointer: str) -> E:

@@ -1,0 +1,87 @@
+"""The gang of processes that trains together: how they find each other, and how they leave."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trainer.contract import BadSpec
+
+JOIN_TIMEOUT = timedelta(minutes=5)  # without one, a lost peer would hang the rest for ever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gang:
+    """This process's place among its peers."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def together(self) -> bool:
+        return self.world > 1
+
+
+def rank_from_environment() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def join_gang(*, gpus: int) -> Gang:
+    """Meet the other ranks torchrun started; alone when it did not start us."""
+    # cuBLAS reads this when it starts; without it the same seed would not give the same loss on a GPU
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    rank, world = rank_from_environment(), int(os.environ.get("WORLD_SIZE", "1"))
+    device = _device(gpus, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    if world > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(
+            backend, timeout=JOIN_TIMEOUT, device_id=device if device.type == "cuda" else None
+        )
+    return Gang(rank=rank, world=world, device=device)
+
+
+def leave_gang(gang: Gang) -> None:
+    """Part after training, so that nobody waits while rank 0 compresses."""
+    if gang.together and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def wrap(network: nn.Module, gang: Gang) -> nn.Module:
+    """Let gradients be averaged over the ranks."""
+    if not gang.together:
+        return network
+    ids = [gang.device.index] if gang.device.type == "cuda" else None
+    # no buffers to broadcast: ours are constants
+    return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+
+
+def sum_over_ranks(values: Tensor, gang: Gang) -> Tensor:
+    if gang.together:
+        dist.all_reduce(values, op=dist.ReduceOp.SUM)
+    return values
+
+
+def _device(gpus: int, *, local_rank: int) -> torch.device:
+    if gpus < 1:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise BadSpec("/resources/gpus", f"asks for {gpus}, but this machine shows no GPU to torch")
+    if local_rank >= torch.cuda.device_count():
+        raise BadSpec(
+            "/resources/gpus", f"process {local_rank + 1} finds only {torch.cuda.device_count()} GPUs on this machine"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,121 @@
+"""Measure bundles on held-out rows, in a process of its own, with one thread and the bundles taking turns. No torch."""
+
+from __future__ import annotations
+
+import gc
+import json
+import platform
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from trainer.bundle import Bundle, open_bundle
+from trainer.contract import ONNX_FILE
+from trainer.data import Columns, Indices, take, words
+
+ROUNDS = 7
+CALLS_PER_ROUND = 60
+BUDGET_S = 6.0  # for the timing of all bundles together; slow models get fewer calls
+_TEXT = "text:"  # columns of words are stored as UTF-8 JSON: numpy would need pickle
+
+
+def save_holdout(
+    path: Path, inputs: Columns, labels: Indices, reference: npt.NDArray[np.float32] | None = None
+) -> None:
+    """Store raw held-out rows, their labels, and what torch answered for them."""
+    arrays: dict[str, Any] = {"labels": labels}
+    for name, column in inputs.items():
+        if column.dtype == object:
+            text = json.dumps([str(value) for value in column], ensure_ascii=False)
+            arrays[f"in:{_TEXT}{name}"] = np.frombuffer(text.encode(), dtype=np.uint8)
+        else:
+            arrays[f"in:{name}"] = column
+    if reference is not None:
+        arrays["reference"] = reference
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_holdout(path: Path) -> tuple[Columns, Indices, npt.NDArray[np.float32] | None]:
+    with np.load(path, allow_pickle=False) as stored:
+        inputs: Columns = {}
+        for key in stored.files:
+            if key.startswith(f"in:{_TEXT}"):
+                inputs[key.removeprefix(f"in:{_TEXT}")] = words(json.loads(stored[key].tobytes()))
+            elif key.startswith("in:"):
+                inputs[key.removeprefix("in:")] = stored[key]
+        reference = stored["reference"] if "reference" in stored.files else None
+        return inputs, stored["labels"], reference
+
+
+def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
+    """Accuracy, size, latency and distance to torch for each bundle, as plain JSON."""
+    inputs, labels, reference = load_holdout(holdout)
+    bundles = [open_bundle(folder, threads=1) for folder in folders]
+    latencies = _latencies(bundles, inputs, rows=len(labels))
+    measured = []
+    for folder, bundle, times_ms in zip(folders, bundles, latencies, strict=True):
+        answers = _answers(bundle, inputs, rows=len(labels))
+        graph = (folder / ONNX_FILE).read_bytes()
+        measured.append(
+            {
+                "name": bundle.description["variant"],
+                "size_bytes": len(graph),
+                "compressed_size_bytes": len(zlib.compress(graph, 6)),
+                "accuracy": float((answers.argmax(axis=1) == labels).mean()),
+                "holdout_rows": len(labels),
+                "latency_p50_ms": round(float(np.percentile(times_ms, 50)), 5),
+                "latency_p95_ms": round(float(np.percentile(times_ms, 95)), 5),
+                "max_abs_difference": None
+                if reference is None
+                else float(np.abs(answers - reference).max()),
+            }
+        )
+    return {"machine": machine(), "variants": measured}
+
+
+def machine() -> str:
+    """The machine in one line: figures mean nothing without it."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{platform.system()} {platform.machine()}, {name}, ONNX Runtime {onnxruntime.__version__}, one thread"
+
+
+def _answers(bundle: Bundle, inputs: Columns, *, rows: int) -> npt.NDArray[np.float32]:
+    parts = []
+    for start in range(0, rows, 256):
+        chosen = np.arange(start, min(start + 256, rows))
+        parts.append(bundle.probabilities(bundle.encode(take(inputs, chosen))))
+    return np.concatenate(parts)
+
+
+def _latencies(bundles: Sequence[Bundle], inputs: Columns, *, rows: int) -> list[list[float]]:
+    """Milliseconds per call of one row. Taking turns, a noisy moment hits every bundle alike."""
+    chosen = [np.asarray([row % rows]) for row in range(min(rows, CALLS_PER_ROUND))]
+    feeds = [[bundle.feed(bundle.encode(take(inputs, row))) for row in chosen] for bundle in bundles]
+    times: list[list[float]] = [[] for _ in bundles]
+    for bundle, ready in zip(bundles, feeds, strict=True):
+        for feed in ready[:10]:
+            bundle.session.run(None, feed)
+    gc.disable()
+    deadline = time.perf_counter() + BUDGET_S
+    for _ in range(ROUNDS):
+        for bundle, ready, into in zip(bundles, feeds, times, strict=True):
+            for feed in ready:
+                began = time.perf_counter()
+                bundle.session.run(None, feed)
+                into.append((time.perf_counter() - began) * 1000)
+        if time.perf_counter() > deadline:
+            break
+    gc.enable()
+    return times

@@ -1,0 +1,58 @@
+"""Why a run ends early: the errors the engine raises, and what any other error means for the user."""
+
+from __future__ import annotations
+
+import errno
+
+from trainer.contract import BadSpec, Exit, Failure
+
+
+class BadData(ValueError):
+    """The data cannot be learned from; the text names the file and the row."""
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a number, so going on would only burn time."""
+
+
+class Cancelled(Exception):  # noqa: N818  (a decision of the user, not an error)
+    """control.json asked for a clean stop."""
+
+
+class Preempted(Exception):  # noqa: N818  (a decision of the scheduler, not an error)
+    """SIGTERM asked for the machine back; a checkpoint is on disk."""
+
+
+def explain(error: BaseException) -> tuple[Failure, str]:
+    """Name the failure and say in one line what happened and what to do."""
+    text = _last_line(error)
+    if isinstance(error, BadSpec):
+        return Failure.BAD_SPEC, text
+    if isinstance(error, BadData):
+        return Failure.BAD_DATA, text
+    if isinstance(error, Diverged):
+        return Failure.DIVERGED, text
+    # By name: this file is also imported where torch must stay out.
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+    ):
+        advice = "Out of memory: lower batch_size, or ask for a machine with more memory."
+        return Failure.OUT_OF_MEMORY, f"{advice} ({text})" if text else advice
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure.DISK_FULL, f"The disk is full: free some space and start the run again. ({text})"
+    return Failure.CRASHED, text
+
+
+def exit_code(failure: Failure) -> int:
+    """What the process ends with; see contract.Exit."""
+    return {Failure.BAD_SPEC: Exit.BAD_SPEC, Failure.BAD_DATA: Exit.BAD_DATA}.get(failure, Exit.CRASHED)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0] if lines else ""
+    if isinstance(error, BadSpec | BadData | Diverged):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

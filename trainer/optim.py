@@ -1,0 +1,35 @@
+"""How weights move: the optimizer by name, and a learning rate that is a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from trainer.contract import HyperParameters
+
+WARMUP_SHARE = 0.05
+
+
+def make_optimizer(network: nn.Module, hyper: HyperParameters, device: torch.device) -> torch.optim.Optimizer:
+    fused = device.type == "cuda"
+    rate, decay = hyper.learning_rate, hyper.weight_decay
+    if hyper.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=decay, fused=fused)
+    kind = torch.optim.AdamW if hyper.optimizer == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), lr=rate, weight_decay=decay, fused=fused)
+
+
+def learning_rate(step: int, *, total_steps: int, peak: float) -> float:
+    """Rise linearly over the first steps, then fall along a cosine to a hundredth of the peak."""
+    warmup = max(1, round(total_steps * WARMUP_SHARE))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, total_steps - warmup)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate

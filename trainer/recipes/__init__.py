@@ -1,0 +1,44 @@
+"""One use case a file: raw rows -> fitted transform -> numbers for the graph. numpy only, serving reads these too.
+
+Every recipe module offers the same five names::
+
+    GRAPH_INPUT                     what the ONNX graph calls its one input
+    read(folder, data) -> Rows      raw rows, typed, with their labels
+    fit(inputs) -> dict             what must be learned from the training rows before the network; plain JSON
+    signature(transform) -> list    the model's inputs in Open Inference Protocol v2 words
+    encode(transform, inputs)       raw rows -> one entry a row
+    batch(encoded)                  entries -> the array the graph takes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.contract import DataSpec
+from trainer.contract import Recipe as Name
+from trainer.data import Columns, Rows
+from trainer.recipes import image, tabular, text
+
+Array = npt.NDArray[np.generic]
+
+
+class Recipe(Protocol):
+    GRAPH_INPUT: str
+
+    def read(self, folder: Path, data: DataSpec) -> Rows: ...
+    def fit(self, inputs: Columns) -> dict[str, Any]: ...
+    def signature(self, transform: Mapping[str, Any]) -> list[dict[str, Any]]: ...
+    def encode(self, transform: Mapping[str, Any], inputs: Columns) -> Array: ...
+    def batch(self, encoded: Array) -> Array: ...
+
+
+_RECIPES: dict[Name, Any] = {Name.IMAGE: image, Name.TEXT: text, Name.TABULAR: tabular}
+
+
+def recipe(name: Name) -> Recipe:
+    return _RECIPES[name]  # type: ignore[no-any-return]
