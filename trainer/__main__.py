@@ -17,7 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
         ("train", "train only; the result is the last checkpoint"),
         ("compress", "export, compress and measure the last checkpoint"),
     ):
-        commands.add_parser(name, help=does).add_argument("spec", type=Path, help="spec.json in its run folder")
+        commands.add_parser(name, help=does).add_argument(
+            "spec", type=Path, help="spec.json in its run folder"
+        )
     evaluate = commands.add_parser("evaluate", help="measure bundles on held-out rows and print JSON")
     evaluate.add_argument("bundle", type=Path, nargs="+", help="folder with bundle.json")
     evaluate.add_argument("holdout", type=Path, help="held-out rows, as the engine saves them (.npz)")

@@ -1,4 +1,4 @@
-"""A bundle: one variant's graph with all it takes to answer raw rows. numpy and ONNX Runtime only, never torch."""
+"""A bundle: one variant's graph with all it takes to answer raw rows. ONNX Runtime only, never torch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def open_bundle(folder: Path, *, threads: int = 1) -> Bundle:
     """Check every file against its checksum, then load the graph from the folder."""
     description = json.loads((folder / BUNDLE_FILE).read_text())
     if description.get("schema") != SCHEMA_VERSION:
-        raise Tampered(f"{folder.name}/{BUNDLE_FILE} has schema {description.get('schema')!r}, not {SCHEMA_VERSION}.")
+        raise Tampered(
+            f"{folder.name}/{BUNDLE_FILE} has schema {description.get('schema')!r}, not {SCHEMA_VERSION}."
+        )
     checksums = description["sha256"]
     if ONNX_FILE not in checksums:
         raise Tampered(f"{folder.name}/{BUNDLE_FILE} has no checksum for {ONNX_FILE}.")

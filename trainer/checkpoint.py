@@ -1,4 +1,4 @@
-"""Checkpoints: complete or absent. Written beside, synced, renamed; read back only if every checksum holds."""
+"""Checkpoints: whole or absent. Written beside, synced, renamed; read only if every checksum holds."""
 
 from __future__ import annotations
 

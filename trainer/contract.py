@@ -16,10 +16,11 @@ A run folder looks like this; every path below is relative to it::
 bundle.json holds all that serving needs besides the graph, so that a client may send raw rows::
 
     {"schema": 1, "recipe": ..., "variant": ..., "classes": [...],
-     "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}],   Open Inference Protocol v2 types
+     "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8]}],   v2 datatypes
      "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
                  {"name": "label", "datatype": "BYTES", "shape": [-1]}],
-     "transform": {...recipe's own fitted numbers...}, "sha256": {"model.onnx": ..., "model.safetensors": ...},
+     "transform": {...recipe's own fitted numbers...},
+     "sha256": {"model.onnx": ..., "model.safetensors": ...},
      "sample": {"image": [...one real held-out row, as JSON...]}}
 
 Images are one FP32 tensor with pixels in 0..1; text is one BYTES tensor "text" of shape [-1]; tabular has one
@@ -76,7 +77,9 @@ class Method(StrEnum):
 class EventKind(StrEnum):
     """Kinds of a line in events.jsonl, with the keys of its `data`."""
 
-    STATE = "state"  # {"phase": "starting|training|evaluating|compressing|exporting|done|cancelled|preempted"}
+    STATE = (
+        "state"  # {"phase": "starting|training|evaluating|compressing|exporting|done|cancelled|preempted"}
+    )
     PROGRESS = "progress"  # {"step": int, "total_steps": int, "epoch": int, "eta_s": float | None}
     METRIC = "metric"  # {"step": int, "name": "train/loss", "value": float}
     LOG = "log"  # {"level": "info|warning|error", "text": str}
@@ -97,7 +100,7 @@ class Failure(StrEnum):
 
 
 class Exit:
-    """Exit codes of `python -m trainer`; the torchrun agent hides a rank's code, so events.jsonl says why as well."""
+    """Exit codes of `python -m trainer`; torchrun hides a rank's code, so events.jsonl says why as well."""
 
     OK = 0
     CRASHED = 1
@@ -186,9 +189,12 @@ class RunSpec:
         resources = dict(_object(raw, "resources"))
         compression = dict(_object(raw, "compression"))
         data["features"] = tuple(data.get("features", ()))
-        resources["precision"] = _choice(Precision, resources.get("precision", "fp32"), "/resources/precision")
+        resources["precision"] = _choice(
+            Precision, resources.get("precision", "fp32"), "/resources/precision"
+        )
         compression["methods"] = tuple(
-            _choice(Method, name, "/compression/methods") for name in compression.get("methods", ("int8", "prune"))
+            _choice(Method, name, "/compression/methods")
+            for name in compression.get("methods", ("int8", "prune"))
         )
         spec = _build(
             cls,

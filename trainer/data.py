@@ -1,4 +1,4 @@
-"""Rows: reading tables, dropping doubles, the held-out split, and which rank sees which row when. No torch."""
+"""Rows: reading tables, dropping doubles, the held-out split, and which rank sees which row. No torch."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def is_missing(value: str | None) -> bool:
 
 
 def without_doubles(rows: Rows) -> tuple[Rows, int]:
-    """Keep the first of identical rows: one on each side of the split would let the model look up the answer."""
+    """Keep the first of identical rows: one on each side of the split would give the answer away."""
     names = sorted(rows.inputs)
     seen: set[tuple[object, ...]] = set()
     keep: list[int] = []
@@ -114,7 +114,9 @@ def classes_of(labels: npt.NDArray[np.generic]) -> tuple[str, ...]:
     if len(names) < 2:
         raise BadData(f"All rows have the label {names[0]!r}: a classifier needs at least two classes.")
     if len(labels) < MIN_ROWS:
-        raise BadData(f"Only {len(labels)} different rows: at least {MIN_ROWS} are needed to train and to test.")
+        raise BadData(
+            f"Only {len(labels)} different rows: at least {MIN_ROWS} are needed to train and to test."
+        )
     return tuple(names)
 
 
@@ -196,7 +198,7 @@ def _read_jsonl(path: Path, shown: str) -> Iterator[tuple[str, dict[str, str | N
             except ValueError as error:
                 raise BadData(f"{place}: not JSON: {error}.") from None
             if not isinstance(record, dict):
-                raise BadData(f"{place}: a row is a JSON object, such as {{\"text\": \"...\"}}.")
+                raise BadData(f'{place}: a row is a JSON object, such as {{"text": "..."}}.')
             yield place, {name: _as_text(value, place, name) for name, value in record.items()}
 
 
@@ -204,5 +206,7 @@ def _as_text(value: object, place: str, name: str) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
-        raise BadData(f"{place}: column {name!r} holds a list or an object; only plain values can be learned.")
+        raise BadData(
+            f"{place}: column {name!r} holds a list or an object; only plain values can be learned."
+        )
     return None if value is None else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -63,8 +64,11 @@ def wrap(network: nn.Module, gang: Gang) -> nn.Module:
     if not gang.together:
         return network
     ids = [gang.device.index] if gang.device.type == "cuda" else None
-    # no buffers to broadcast: ours are constants
-    return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # torch 2.13 has a new name for this argument that 2.11 does not know
+        warnings.simplefilter("ignore", FutureWarning)
+        # no buffers to broadcast: ours are constants
+        return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
 
 
 def sum_over_ranks(values: Tensor, gang: Gang) -> Tensor:
@@ -80,7 +84,8 @@ def _device(gpus: int, *, local_rank: int) -> torch.device:
         raise BadSpec("/resources/gpus", f"asks for {gpus}, but this machine shows no GPU to torch")
     if local_rank >= torch.cuda.device_count():
         raise BadSpec(
-            "/resources/gpus", f"process {local_rank + 1} finds only {torch.cuda.device_count()} GPUs on this machine"
+            "/resources/gpus",
+            f"process {local_rank + 1} finds only {torch.cuda.device_count()} GPUs on this machine",
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)

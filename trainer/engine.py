@@ -70,16 +70,20 @@ def _phases(run: Run, *, training: bool, compression: bool) -> None:
     gang = join_gang(gpus=spec.resources.gpus)
     if gang.world != spec.resources.processes:
         run.events.log(
-            f"The spec asks for {spec.resources.processes} processes, {gang.world} were started.", level="warning"
+            f"The spec asks for {spec.resources.processes} processes, {gang.world} were started.",
+            level="warning",
         )
     prepared = prepare(run)
     if gang.leads:
         held = len(prepared.split.holdout)
         run.events.log(
-            f"{len(prepared.split.train)} rows to train on, {held} held out, {len(prepared.classes)} classes; "
+            f"{len(prepared.split.train)} rows to train on, {held} held out, "
+            f"{len(prepared.classes)} classes; "
             f"{gang.world} process(es) on {gang.device.type}."
         )
-    network = networks.build(spec.recipe, prepared.transform, len(prepared.classes), seed=spec.hyperparameters.seed)
+    network = networks.build(
+        spec.recipe, prepared.transform, len(prepared.classes), seed=spec.hyperparameters.seed
+    )
     network = network.to(gang.device)
     if training:
         run.events.state("training")
@@ -121,7 +125,8 @@ def _guarded(spec_path: Path, phases: Callable[[Run], None]) -> int:
     except Exception as error:
         return _report(error, folder, rank, events)
     finally:
-        (folder / _RESERVE).unlink(missing_ok=True) if leads else None
+        if leads:
+            (folder / _RESERVE).unlink(missing_ok=True)
         events.close()
     return Exit.OK
 

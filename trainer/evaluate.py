@@ -1,4 +1,4 @@
-"""Measure bundles on held-out rows, in a process of its own, with one thread and the bundles taking turns. No torch."""
+"""Measure bundles on held-out rows: a process of its own, one thread, bundles taking turns. No torch."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
                 "holdout_rows": len(labels),
                 "latency_p50_ms": round(float(np.percentile(times_ms, 50)), 5),
                 "latency_p95_ms": round(float(np.percentile(times_ms, 95)), 5),
-                "max_abs_difference": None
-                if reference is None
-                else float(np.abs(answers - reference).max()),
+                "max_abs_difference": None if reference is None else float(np.abs(answers - reference).max()),
             }
         )
     return {"machine": machine(), "variants": measured}
@@ -88,7 +86,8 @@ def machine() -> str:
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"{platform.system()} {platform.machine()}, {name}, ONNX Runtime {onnxruntime.__version__}, one thread"
+    engine = f"ONNX Runtime {onnxruntime.__version__}"
+    return f"{platform.system()} {platform.machine()}, {name}, {engine}, one thread"
 
 
 def _answers(bundle: Bundle, inputs: Columns, *, rows: int) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""From a trained network to files: an ONNX graph that answers probabilities, checked against torch, and its weights."""
+"""From a trained network to files: an ONNX graph that answers probabilities as torch does, and weights."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class WithSoftmax(nn.Module):
 
 
 def export_network(network: nn.Module, examples: Sequence[Tensor], folder: Path, *, graph_input: str) -> None:
-    """Write model.onnx and model.safetensors; `examples` are real batches of at least two different shapes."""
+    """Write model.onnx and model.safetensors; `examples` are real batches of two or more shapes."""
     folder.mkdir(parents=True, exist_ok=True)
     network = network.cpu().eval()
     shipped = WithSoftmax(network).eval()
     path = folder / ONNX_FILE
-    # The tracing exporter takes 0.1 s, the newer one 1 to 3 s. Tracing keeps one branch of data-dependent code
-    # without a word, so its graph counts only once it agrees with torch on other shapes and contents.
+    # The tracing exporter takes 0.1 s, the newer one 1 to 3 s. Tracing keeps one branch of data-dependent
+    # code without a word, so its graph counts only once it agrees with torch on other shapes and contents.
     try:
         _trace(shipped, examples[0], path, graph_input)
         _verify(shipped, examples, path, graph_input)
@@ -104,4 +104,6 @@ def _verify(shipped: nn.Module, examples: Sequence[Tensor], path: Path, graph_in
             expected = shipped(example).numpy()
         answer = session.run([PROBABILITIES_OUTPUT], {graph_input: example.numpy()})[0]
         if answer.shape != expected.shape or not np.allclose(answer, expected, atol=TOLERANCE):
-            raise ExportMismatch(f"{path.name} differs from torch for a batch of shape {tuple(example.shape)}")
+            raise ExportMismatch(
+                f"{path.name} differs from torch for a batch of shape {tuple(example.shape)}"
+            )

@@ -15,11 +15,11 @@ class Diverged(ArithmeticError):
     """The loss is no longer a number, so going on would only burn time."""
 
 
-class Cancelled(Exception):  # noqa: N818  (a decision of the user, not an error)
+class Cancelled(Exception):
     """control.json asked for a clean stop."""
 
 
-class Preempted(Exception):  # noqa: N818  (a decision of the scheduler, not an error)
+class Preempted(Exception):
     """SIGTERM asked for the machine back; a checkpoint is on disk."""
 
 

@@ -1,4 +1,4 @@
-"""The training loop, readable top to bottom. A step is a pure function of (seed, step, rank), so a run resumes exactly."""
+"""The training loop, readable top to bottom. A step depends on seed, step and rank: resuming is exact."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SYNC_EVERY_ON_GPU = 10  # reading a loss stops the GPU's queue, so look at ten a
 
 
 def train(run: Run, prepared: Prepared, network: nn.Module, gang: Gang) -> int:
-    """Train from the newest checkpoint to the last epoch; returns the number of steps. The network is changed."""
+    """Train from the newest checkpoint to the last epoch; returns the number of steps."""
     return _Training(run, prepared, network, gang).go()
 
 
@@ -86,11 +86,11 @@ class _Training:
         self.next_save = 0.0
 
     def go(self) -> int:
-        step = self.resume()
+        first = self.resume()
         self.run.events.all_steps = self.total <= 1000
-        self.saved_at(step, cost_s=0.0)
-        started, first = time.monotonic(), step
-        for step, rows in self.batches(start=step):
+        self.saved_at(first, cost_s=0.0)
+        started = time.monotonic()
+        for step, rows in self.batches(start=first):
             hyper = self.run.spec.hyperparameters
             rate = optim.learning_rate(step - 1, total_steps=self.total, peak=hyper.learning_rate)
             optim.set_learning_rate(self.stepper.optimizer, rate)
@@ -135,7 +135,7 @@ class _Training:
             if not math.isfinite(loss):
                 raise Diverged(
                     f"The loss became {loss} at step {at} of {self.total}: try a smaller learning_rate than "
-                    f"{self.run.spec.hyperparameters.learning_rate:g}, or look for extreme values in the data."
+                    f"{self.run.spec.hyperparameters.learning_rate:g}, or look for extreme values."
                 )
             self.run.events.step_metric("train/loss", loss, step=at)
         self.pending.clear()
@@ -210,7 +210,9 @@ def usable_precision(run: Run, gang: Gang) -> Precision:
     return asked
 
 
-def probabilities(network: nn.Module, prepared: Prepared, rows: Indices, device: torch.device) -> np.ndarray[Any, Any]:
+def probabilities(
+    network: nn.Module, prepared: Prepared, rows: Indices, device: torch.device
+) -> np.ndarray[Any, Any]:
     """What torch itself answers for these rows: the yardstick for every exported file."""
     network.eval()
     parts = []

@@ -34,7 +34,7 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
 def quantize_int8(original: Path, folder: Path, training_feeds: Iterable[Feed]) -> str:
     """Write an int8 model.onnx into `folder`; returns one sentence saying how it was done.
 
-    Measured before choosing: dynamic int8 is 2 times slower than fp32 on convolutions, where calibrated int8 is
+    Measured before choosing: dynamic int8 is twice as slow as fp32 on convolutions, where calibrated int8 is
     twice as fast; dense layers and embedding tables need no calibration to lose nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,10 @@ def _make_variants(run: Run, prepared: Prepared, network: nn.Module, gang: Gang,
         _export(run, prepared, pruned, result / "prune")
         share = round(100 * sparsity_of(pruned))
         made.append(
-            Made(name="prune", method=f"{share} % of the weights set to zero by magnitude, then one epoch of fine-tuning.")
+            Made(
+                name="prune",
+                method=f"{share} % of the weights set to zero by magnitude, then one epoch of fine-tuning.",
+            )
         )
         sources.append("prune")
     if Method.INT8 in methods:

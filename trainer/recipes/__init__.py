@@ -1,6 +1,6 @@
-"""One use case a file: raw rows -> fitted transform -> numbers for the graph. numpy only, serving reads these too.
+"""One use case a file: raw rows -> fitted transform -> numbers for the graph.
 
-Every recipe module offers the same five names::
+numpy only (networks.py excepted), for serving reads these too. Every recipe offers the same names::
 
     GRAPH_INPUT                     what the ONNX graph calls its one input
     read(folder, data) -> Rows      raw rows, typed, with their labels

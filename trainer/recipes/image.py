@@ -27,7 +27,9 @@ def read(folder: Path, data: DataSpec) -> Rows:
     files = sorted(
         file
         for file in root.glob("*/*")
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.parent.name.startswith(".")
+        if file.suffix.lower() in SUFFIXES
+        and not file.name.startswith(".")
+        and not file.parent.name.startswith(".")
     )
     if not files:
         raise BadData(f"{data.path} holds no image; expected {data.path}/<class>/<file>.png or .jpg.")

@@ -1,4 +1,4 @@
-"""Tabular classification: numbers scaled, words one-hot, missing values marked; types are read off the columns."""
+"""Tabular classification: numbers scaled, words one-hot, missing values marked; types are inferred."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ def read(folder: Path, data: DataSpec) -> Rows:
     labels = required(column(table, data.label, "label", data), places, data.label or "")
     names = data.features or tuple(name for name in table if name != data.label)
     if data.label in names:
-        raise BadData(f"The label column {data.label!r} is also a feature: the answer would be in the question.")
+        raise BadData(
+            f"The label column {data.label!r} is also a feature: the answer would be in the question."
+        )
     inputs: Columns = {}
     for name in names:
         values = column(table, name, "feature", data)
         if all(is_missing(value) for value in values):
-            raise BadData(f"{data.path}: column {name!r} is empty in every row. Leave it out of the features.")
+            raise BadData(
+                f"{data.path}: column {name!r} is empty in every row. Leave it out of the features."
+            )
         inputs[name] = _typed(values)
     if not inputs:
         raise BadData(f"{data.path} has no column besides the label {data.label!r}.")
@@ -39,14 +43,15 @@ def read(folder: Path, data: DataSpec) -> Rows:
 
 
 def fit(inputs: Columns) -> dict[str, Any]:
-    """Learn scale and vocabulary from the training rows. Column order is kept: it is the order of the features."""
+    """Learn scale and vocabulary from the training rows. Column order is feature order."""
     return {"columns": [_fit_column(name, values) for name, values in inputs.items()]}
 
 
 def signature(transform: Mapping[str, Any]) -> list[dict[str, Any]]:
     types = {"number": "FP32", "words": "BYTES"}
     return [
-        {"name": item["name"], "datatype": types[item["kind"]], "shape": [-1]} for item in transform["columns"]
+        {"name": item["name"], "datatype": types[item["kind"]], "shape": [-1]}
+        for item in transform["columns"]
     ]
 
 

@@ -1,4 +1,4 @@
-"""Text classification: hashed character n-grams and words, averaged; the same code reads English and Chinese."""
+"""Text classification: hashed character n-grams and words; the same code reads English and Chinese."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def batch(encoded: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def _features(text: str, ngrams: list[int] | tuple[int, ...], limit: int) -> list[str]:
-    """Character n-grams of the folded text, and its words with a mark, so that "no" the word is not "no" in "snow"."""
+    """Character n-grams of the folded text, and its longer words, marked to differ from n-grams."""
     folded = " ".join(unicodedata.normalize("NFKC", text[:limit]).casefold().split())
     parts = [folded[at : at + size] for size in ngrams for at in range(len(folded) - size + 1)]
     parts += [f"\x00{word}" for word in folded.split(" ") if len(word) > max(ngrams)]
