@@ -103,7 +103,7 @@ def _columns(inputs: object, bundle: Bundle) -> tuple[Columns, int]:
         if not isinstance(given, dict):
             raise WrongInput(pointer, "An input is an object with name, datatype, shape and data.")
         name = given.get("name")
-        if name not in expected:
+        if not isinstance(name, str) or name not in expected:
             raise WrongInput(
                 f"{pointer}/name", f"The model has no input {name!r}; it takes {_listed(expected)}."
             )

@@ -19,8 +19,8 @@ model cannot take, {"error": text, "pointer": "/inputs/0/shape"}. 500: the model
 many rows wait.
 
 Batching has no timer. Requests that arrive in one turn of the event loop run together; while a batch runs,
-more queue up and are the next batch, up to ROW_CAP rows. Each is checked before it is queued, so that a bad one
-fails alone.
+more queue up and are the next batch, up to ROW_CAP rows. Each is checked before it is queued, so that a bad
+one fails alone.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ class Picture(nn.Module):
     No batch norm: its statistics would differ with the number of ranks.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, transform: Mapping[str, Any], classes: int) -> None:
         super().__init__()
         channels, side = int(transform["channels"]), int(transform["side"])
