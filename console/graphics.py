@@ -160,8 +160,14 @@ def stacked_bars(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def shape(kind: str) -> SafeString:
+GLYPHS = {"○": "ring", "◔": "half", "●": "dot", "◆": "diamond", "◇": "diamond-ring"}  # as lifecycles write them
+
+
+def shape(kind: str, tone: str = "idle") -> SafeString:
     """The mark inside a badge, so that a status is told by form as well as colour."""
+    kind = GLYPHS.get(kind, kind)
+    if kind == "dot" and tone == "info":
+        kind = "pulse"  # it is going on right now
     drawn = {
         "dot": '<circle cx="5" cy="5" r="4" stroke="none"/>',
         "ring": '<circle cx="5" cy="5" r="3.6" fill="none" stroke-width="1.7"/>',

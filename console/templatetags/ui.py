@@ -31,7 +31,7 @@ def icon(name: str, label: str = "", large: bool = False) -> SafeString:
 @register.simple_tag
 def shape(kind: str = "", tone: str = "idle") -> SafeString:
     """The mark of a badge; without a kind, the usual one of its tone."""
-    return graphics.shape(kind or SHAPES.get(tone, "dot"))
+    return graphics.shape(kind or SHAPES.get(tone, "dot"), tone)
 
 
 @register.simple_tag

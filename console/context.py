@@ -1,0 +1,160 @@
+"""What every page's shell needs: navigation, tenant switcher, budget meter, theme, words for the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.functional import SimpleLazyObject
+from django.utils.translation import gettext_lazy as _
+
+from tenants.actor import NOBODY, Actor
+from tenants.models import Tenant
+from tenants.models.tenants import ROLE_CHOICES
+
+THEMES = ("auto", "light", "dark")
+
+
+class Place(NamedTuple):
+    """One entry of the navigation; `marks` are the beginnings of view names that light it up."""
+
+    label: Any
+    view: str
+    icon: str
+    permission: str
+    marks: tuple[str, ...]
+
+
+WORK = (
+    Place(_("Overview"), "console:overview", "layout-dashboard", "tenant.view", ("console:overview",)),
+    Place(_("Jobs"), "jobs:job_list", "rocket", "jobs.view", ("jobs:job_",)),
+    Place(_("Datasets"), "jobs:dataset_list", "database", "datasets.view", ("jobs:dataset_",)),
+    Place(
+        _("Models"), "jobs:model_list", "box", "models.view", ("jobs:model_", "jobs:version_", "jobs:artifact_")
+    ),
+    Place(_("Endpoints"), "jobs:endpoint_list", "radio-tower", "endpoints.view", ("jobs:endpoint_",)),
+)
+ACCOUNT = (
+    Place(_("Usage"), "billing:usage", "chart-column", "usage.view", ("billing:usage",)),
+    Place(_("Invoices"), "billing:invoice_list", "receipt-text", "invoices.view", ("billing:invoice_",)),
+    Place(_("Members"), "tenants:member_list", "users", "members.view", ("tenants:member_", "tenants:invitation_")),
+    Place(_("API tokens"), "tenants:token_list", "key-round", "tokens.view", ("tenants:token_",)),
+    Place(_("Audit log"), "tenants:audit_list", "scroll-text", "audit.view", ("tenants:audit_",)),
+)
+PLATFORM = (Place(_("Reports"), "billing:report", "chart-pie", "platform.reports", ("billing:report",)),)
+GROUPS = ((_("Work"), WORK), (_("Account"), ACCOUNT), (_("Platform"), PLATFORM))
+
+# what the scripts say; msgid -> translation, read through window.tauon.word()
+WORDS: tuple[Any, ...] = (
+    _("%(n)s d"), _("%(n)s h"), _("%(n)s m"), _("%(n)s s"), _("just now"),
+    _("Raw"), _("Smooth"), _("Smoother"), _("Smoothest"), _("Smoothing"), _("Log"), _("Table"), _("Step"),
+    _("Waiting for the first point"),
+    _("Live"), _("Reconnecting…"), _("Finished"), _("Signed out"),
+    _("The server could not do this (%(status)s). Try again."),
+    _("The server cannot be reached. Check the connection."),
+    _("Copying is not allowed here. Select the text instead."),
+)  # fmt: skip
+
+
+def shell(request: HttpRequest) -> dict[str, Any]:
+    """The context processor; the parts that read the database are only read if a template shows them."""
+    actor: Actor = getattr(request, "actor", NOBODY)
+    return {
+        "actor": actor,
+        "theme": theme_of(request),
+        "words": {str(word._args[0]): str(word) for word in WORDS},  # type: ignore[attr-defined]
+        "nav": later(lambda: navigation(request, actor)),
+        "tenant": later(lambda: actor.tenant),
+        "tenants": later(lambda: tenants_of(actor)),
+        "role_label": later(lambda: str(dict(ROLE_CHOICES).get(actor.role, "")) if actor.role else ""),
+        "budget_meter": later(lambda: budget_meter(actor)),
+        "user_links": later(lambda: user_links(request, actor)),
+        "language_url": link("set_language"),
+        "logout_url": link("account_logout"),
+        "docs_url": link("api-docs"),
+        "tenant_switch_url": link("tenants:tenant_switch"),
+        "tenant_new_url": link("tenants:tenant_new"),
+        "tenant_settings_url": later(
+            lambda: link("tenants:tenant_settings") if actor.may("tenant.manage") else None
+        ),
+    }
+
+
+def later(make: Callable[[], Any]) -> Any:
+    """Read on first use, once; a page without the shell costs no query."""
+    return SimpleLazyObject(make)
+
+
+def link(view: str, *args: Any) -> str | None:
+    """The address of a view, or None where this installation has no such page."""
+    try:
+        return reverse(view, args=args)
+    except NoReverseMatch:
+        return None
+
+
+def theme_of(request: HttpRequest) -> str:
+    """The reader's choice, kept in a cookie so that the first paint is right."""
+    chosen = request.COOKIES.get("theme", "auto")
+    return chosen if chosen in THEMES else "auto"
+
+
+def navigation(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
+    """Groups of places the actor may open, with the present one marked."""
+    match = request.resolver_match
+    here = match.view_name if match else ""
+    groups = []
+    for label, places in GROUPS:
+        items = [
+            {
+                "label": place.label,
+                "url": url,
+                "icon": place.icon,
+                "active": here.startswith(place.marks),
+                "count": None,
+            }
+            for place in places
+            if may_open(actor, place) and (url := link(place.view))
+        ]
+        if items:
+            groups.append({"label": label, "items": items})
+    return groups
+
+
+def may_open(actor: Actor, place: Place) -> bool:
+    """Whether the actor's role shows this place at all."""
+    if place.permission.startswith("platform."):
+        return actor.may(place.permission)
+    return actor.tenant is not None and actor.may(place.permission)
+
+
+def tenants_of(actor: Actor) -> list[Tenant]:
+    """Tenants the person may switch to."""
+    if actor.user is None:
+        return []
+    return list(Tenant.objects.filter(membership__user=actor.user, closed_at=None).order_by("name"))
+
+
+def user_links(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
+    """The menu under the avatar; `account` marks those that are also tabs of the account pages."""
+    match = request.resolver_match
+    here = match.view_name if match else ""
+    places = [
+        (_("Security and passkeys"), "mfa_index", "shield-check", ("mfa_",)),
+        (_("E-mail address"), "account_email", "mail", ("account_email", "account_confirm")),
+        (_("Password"), "account_change_password", "lock", ("account_change_password", "account_set_password")),
+    ]
+    if actor.is_staff:
+        places.append((_("Site administration"), "admin:index", "settings", ()))
+    return [
+        {"label": label, "url": url, "icon": icon, "active": here.startswith(marks), "account": bool(marks)}
+        for label, view, icon, marks in places
+        if (url := link(view))
+    ]
+
+
+def budget_meter(actor: Actor) -> dict[str, Any] | None:
+    """Spend of this month against the tenant's budget, for those who may see money."""
+    return None
