@@ -1,0 +1,114 @@
+"""Endpoints, their immutable revisions, and the replicas that answer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from jobs.models.registry import ModelVersion
+from jobs.states import REPLICA_LIVE, EndpointStatus, ReplicaStatus
+from tenants.models import PublicIdField, TenantOwned
+
+
+class Endpoint(TenantOwned):
+    """An address of a tenant that answers with a model. Private unless somebody ticks otherwise."""
+
+    NOUN: ClassVar[str] = "endpoints"
+
+    public_id = PublicIdField("ep")
+    name = models.CharField(_("name"), max_length=80)
+    slug = models.SlugField(_("address"), max_length=40)  # /t/<tenant slug>/<slug>/v2/...
+    status = models.CharField(max_length=10, choices=EndpointStatus.choices, default=EndpointStatus.STARTING)
+    status_at = models.DateTimeField(default=timezone.now)
+    error = models.TextField(blank=True)
+    is_public = models.BooleanField(_("public"), default=False)
+    requests_per_minute = models.PositiveIntegerField(_("requests a minute"), default=600)
+    replicas_wanted = models.PositiveSmallIntegerField(default=1)
+    current = models.ForeignKey("jobs.Revision", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        permissions = [("invoke_endpoint", "Can invoke endpoint"), ("share_endpoint", "Can share endpoint")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "slug"], name="one_endpoint_per_address"),
+            models.CheckConstraint(
+                condition=Q(status__in=EndpointStatus.values), name="endpoint_status_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("jobs:endpoint_detail", args=[self.public_id])
+
+    @property
+    def state(self) -> EndpointStatus:
+        return EndpointStatus(self.status)
+
+    @property
+    def base_url(self) -> str:
+        """Where clients call it; `/v2/...` of the Open Inference Protocol follows."""
+        return f"{settings.GATEWAY_URL}/t/{self.tenant.slug}/{self.slug}"
+
+    @property
+    def live_stream(self) -> str:
+        return f"endpoint.{self.public_id}"
+
+
+class Revision(TenantOwned):
+    """One model version behind an endpoint from some moment on. Never changed."""
+
+    SEEN_THROUGH: ClassVar[str | None] = "endpoint"
+
+    public_id = PublicIdField("rev")
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="revisions")
+    number = models.PositiveIntegerField()
+    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="revisions")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["endpoint", "number"], name="one_revision_per_number")]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint.name} revision {self.number}"
+
+
+class Replica(TenantOwned):
+    """One model worker process of one revision."""
+
+    SEEN_THROUGH: ClassVar[str | None] = "revision"
+
+    public_id = PublicIdField("rep")
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="replicas")
+    status = models.CharField(max_length=10, choices=ReplicaStatus.choices, default=ReplicaStatus.STARTING)
+    status_at = models.DateTimeField(default=timezone.now)
+    address = models.CharField(max_length=200, blank=True)  # Unix socket path
+    handle = models.JSONField(default=dict)
+    fence = models.CharField(max_length=32)
+    allocations = models.JSONField(default=list)  # ids of billing allocations
+    error = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["status"], condition=Q(status__in=REPLICA_LIVE), name="live_replicas")]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class UsageLog(models.Model):
+    """How far each write-ahead log file of a gateway has been shipped to billing."""
+
+    name = models.CharField(max_length=120, unique=True)
+    offset = models.PositiveBigIntegerField(default=0)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.name

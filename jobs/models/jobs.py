@@ -1,0 +1,169 @@
+"""Jobs, their attempts, and the one numbered stream of what happened."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from jobs.models.datasets import DatasetVersion
+from jobs.states import JOB_ENDED, JOB_ON_MACHINES, JobStatus, Reason
+from tenants.models import PublicIdField, TenantOwned, VisibleQuerySet
+
+
+class JobQuerySet(VisibleQuerySet):
+    def running(self) -> Self:
+        """On machines right now."""
+        return self.filter(status__in=JOB_ON_MACHINES)
+
+    def queued(self) -> Self:
+        return self.filter(status=JobStatus.QUEUED)
+
+    def ended(self) -> Self:
+        return self.filter(status__in=JOB_ENDED)
+
+
+class Job(TenantOwned):
+    """A request to train: the spec as accepted, where it stands, and how it ended."""
+
+    NOUN: ClassVar[str] = "jobs"
+
+    public_id = PublicIdField("job")
+    name = models.CharField(_("name"), max_length=120)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="jobs")
+    recipe = models.CharField(max_length=40)
+    spec = models.JSONField()  # JobSpec.to_dict(), frozen
+    processes = models.PositiveIntegerField()
+    gpus = models.PositiveIntegerField(default=0)
+    max_time_s = models.PositiveIntegerField()
+    max_spend = models.DecimalField(max_digits=14, decimal_places=4, null=True, blank=True)
+    estimate_low = models.DecimalField(max_digits=14, decimal_places=6)
+    estimate_high = models.DecimalField(max_digits=14, decimal_places=6)
+
+    status = models.CharField(max_length=12, choices=JobStatus.choices, default=JobStatus.QUEUED, db_index=True)
+    status_at = models.DateTimeField(default=timezone.now)
+    reason = models.CharField(max_length=24, choices=Reason.choices, default=Reason.NONE, blank=True)
+    error = models.TextField(blank=True)  # the last error line, for the person
+    waiting_for = models.CharField(max_length=200, blank=True)  # why it is still queued, in words
+    stop_reason = models.CharField(max_length=24, blank=True)  # what asked it to stop, while it is stopping
+    stop_asked_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    phase = models.CharField(max_length=20, blank=True)
+    step = models.PositiveIntegerField(default=0)
+    total_steps = models.PositiveIntegerField(default=0)
+    epoch = models.PositiveIntegerField(default=0)
+    eta_s = models.FloatField(null=True, blank=True)
+    last_seq = models.PositiveBigIntegerField(default=0)  # the stream's counter, raised under this row's lock
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        permissions = [("cancel_job", "Can cancel job"), ("share_job", "Can share job")]
+        indexes = [models.Index(fields=["tenant", "-created_at"], name="jobs_by_tenant")]
+        constraints = [
+            models.CheckConstraint(condition=Q(processes__gte=1), name="a_job_has_a_process"),
+            models.CheckConstraint(condition=Q(status__in=JobStatus.values), name="job_status_is_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("jobs:job_detail", args=[self.public_id])
+
+    @property
+    def live_stream(self) -> str:
+        """The channel-layer group of this job's live pages."""
+        return f"job.{self.public_id}"
+
+    @property
+    def state(self) -> JobStatus:
+        return JobStatus(self.status)
+
+    @property
+    def is_ended(self) -> bool:
+        return self.status in JOB_ENDED
+
+    @property
+    def reason_text(self) -> str:
+        return str(Reason(self.reason).label)
+
+
+class Attempt(TenantOwned):
+    """One try at a job on machines. Holds a lease in database time and a fencing token; a late writer is refused."""
+
+    SEEN_THROUGH: ClassVar[str | None] = "job"
+
+    public_id = PublicIdField("att")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    fence = models.CharField(max_length=32, unique=True)
+    processes = models.PositiveIntegerField()
+    lease_until = models.DateTimeField()
+    taken_at = models.DateTimeField(null=True, blank=True)  # when a worker took it from the queue
+    handle = models.JSONField(default=dict)  # what the compute backend needs to find and stop the gang again
+    allocations = models.JSONField(default=list)  # ids of billing allocations
+    events_offset = models.PositiveBigIntegerField(default=0)  # bytes of events.jsonl already ingested
+    source_seq = models.PositiveBigIntegerField(default=0)  # last engine sequence number ingested
+    ended_at = models.DateTimeField(null=True, blank=True)
+    exit_code = models.IntegerField(null=True, blank=True)
+    reason = models.CharField(max_length=24, choices=Reason.choices, default=Reason.NONE, blank=True)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="one_attempt_per_number"),
+            models.UniqueConstraint(fields=["job"], condition=Q(ended_at=None), name="one_live_attempt_per_job"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of {self.job}"
+
+
+class GpuLease(models.Model):
+    """One GPU of one node held by one attempt."""
+
+    attempt = models.ForeignKey(Attempt, on_delete=models.CASCADE, related_name="gpu_leases")
+    node = models.CharField(max_length=80)
+    gpu = models.PositiveSmallIntegerField()
+    released_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["node", "gpu"], condition=Q(released_at=None), name="one_attempt_per_gpu")
+        ]
+
+    def __str__(self) -> str:
+        return f"GPU {self.gpu} of {self.node}"
+
+
+class JobEvent(models.Model):
+    """One line of a job's stream: what the engine said and what the platform did, numbered 1, 2, 3 without gaps."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveBigIntegerField()
+    attempt = models.ForeignKey(Attempt, null=True, on_delete=models.CASCADE, related_name="+")
+    source_seq = models.PositiveBigIntegerField(null=True)  # the engine's own number, within the attempt
+    at = models.DateTimeField(default=timezone.now)
+    kind = models.CharField(max_length=16)  # trainer.contract.EventKind, or "status" for the platform's own
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "seq"], name="one_event_per_seq"),
+            models.UniqueConstraint(
+                fields=["attempt", "source_seq"], condition=Q(source_seq__isnull=False), name="one_event_per_source_seq"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.kind}"
