@@ -1,9 +1,13 @@
-"""Pages and API routes of this app."""
+"""Pages and API routes of this app, by noun."""
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from jobs import urls_datasets, urls_endpoints, urls_jobs
 
 app_name = "jobs"
-urlpatterns: list[URLPattern] = []
-api_urlpatterns: list[URLPattern] = []
+urlpatterns = [*urls_datasets.urlpatterns, *urls_jobs.urlpatterns, *urls_endpoints.urlpatterns]
+api_urlpatterns = [
+    *urls_datasets.api_urlpatterns,
+    *urls_jobs.api_urlpatterns,
+    *urls_endpoints.api_urlpatterns,
+]

@@ -1,0 +1,1 @@
+"""Celery doors of datasets: three lines each, ids only."""

@@ -1,0 +1,1 @@
+"""Celery doors of endpoints: three lines each, ids only."""

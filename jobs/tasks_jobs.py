@@ -1,0 +1,1 @@
+"""Celery doors of jobs: three lines each, ids only."""
