@@ -1,0 +1,124 @@
+"""Frozen invoices: everything an invoice says is copied into it, and triggers refuse any later change."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.urls import reverse
+
+from billing.models.fields import AmountField, QuantityField
+from billing.models.meters import Meter
+from billing.models.prices import PriceVersion
+from billing.months import Month
+from billing.states import INVOICE, TONES, InvoiceStatus
+from tenants.models.base import PublicIdField, TenantOwned
+
+
+class InvoiceSequence(models.Model):
+    """The last number given. Taken and advanced in the transaction that finalizes, so numbers have no gap."""
+
+    series = models.CharField(max_length=20, primary_key=True)
+    last = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.series}-{self.last}"
+
+
+class Invoice(TenantOwned):
+    """A numbered invoice over [period_start, period_end).
+
+    It covers every event stored up to `through_id` that happened before `period_end` and that no earlier
+    invoice of the tenant covers. Both bounds only grow from invoice to invoice, so none is billed twice or lost.
+    """
+
+    NOUN: ClassVar[str] = "invoices"
+    LIFECYCLE = INVOICE
+
+    public_id = PublicIdField("inv")
+    status = models.CharField(max_length=10, choices=InvoiceStatus, default=InvoiceStatus.DRAFT)
+    status_at = models.DateTimeField()
+    number = models.CharField(max_length=40, unique=True, null=True)
+    currency = models.CharField(max_length=3)
+    period_start = models.DateTimeField()
+    period_end = models.DateTimeField()
+    through_id = models.BigIntegerField()
+    seller_name = models.CharField(max_length=120)
+    buyer_name = models.CharField(max_length=120)
+    buyer_id = models.CharField(max_length=40)
+    total = AmountField(default=0)
+    finalized_at = models.DateTimeField(null=True)
+    content_hash = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        ordering = ["-period_start", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "period_start"], name="a_period_is_invoiced_once"),
+            models.CheckConstraint(
+                condition=Q(period_end__gt=F("period_start")), name="invoice_period_is_real"
+            ),
+            models.CheckConstraint(
+                condition=Q(status=InvoiceStatus.DRAFT) | Q(number__isnull=False, finalized_at__isnull=False),
+                name="a_frozen_invoice_has_a_number",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.number or self.public_id
+
+    def get_absolute_url(self) -> str:
+        return reverse("billing:invoice_detail", args=[self.public_id])
+
+    @property
+    def month(self) -> Month:
+        return Month.of(self.period_start)
+
+    @property
+    def tone(self) -> str:
+        return TONES[InvoiceStatus(self.status)]
+
+
+class InvoiceLine(models.Model):
+    """All usage at one price in the period, rounded once. A frozen copy."""
+
+    SEEN_THROUGH: ClassVar[str] = "invoice"
+
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="lines")
+    position = models.PositiveIntegerField()
+    late = models.BooleanField(default=False)  # happened in a period that was already invoiced
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
+    title = models.CharField(max_length=80)
+    sku = models.CharField(max_length=60)
+    price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+")
+    unit = models.CharField(max_length=40)
+    unit_size = QuantityField()
+    unit_price = models.DecimalField(max_digits=20, decimal_places=8)
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+    quantity = QuantityField()  # in base units
+    exact = QuantityField()  # before rounding
+    amount = AmountField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["invoice", "position"], name="one_line_per_position")]
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.amount}"
+
+
+class InvoicePart(models.Model):
+    """What one subject used within a line. A frozen copy."""
+
+    line = models.ForeignKey(InvoiceLine, on_delete=models.PROTECT, related_name="parts")
+    subject = models.CharField(max_length=40)
+    subject_title = models.CharField(max_length=200)
+    quantity = QuantityField()
+    exact = QuantityField()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.exact}"

@@ -1,0 +1,62 @@
+"""Decimal and the one rounding rule. Pure: no Django, no float anywhere."""
+
+from __future__ import annotations
+
+from decimal import (
+    ROUND_HALF_UP,
+    Context,
+    Decimal,
+    DivisionByZero,
+    FloatOperation,
+    InvalidOperation,
+    Overflow,
+)
+
+# 38 digits of quantity times 20 of price still fit without loss; a float that slips in raises
+EXACT = Context(
+    prec=80, rounding=ROUND_HALF_UP, traps=[InvalidOperation, DivisionByZero, Overflow, FloatOperation]
+)
+ZERO = Decimal(0)
+KEPT_PLACES = 12  # digits after the point of stored quantities and exact amounts
+
+# ISO 4217 exponents that are not 2
+_NONE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_THREE = "BHD IQD JOD KWD LYD OMR TND"
+_FOUR = "CLF UYW"
+_PLACES = {code: count for count, codes in ((0, _NONE), (3, _THREE), (4, _FOUR)) for code in codes.split(" ")}
+
+
+def places(currency: str) -> int:
+    """How many digits after the point this currency is paid in."""
+    return _PLACES.get(currency, 2)
+
+
+def price_of(quantity: Decimal, *, unit_price: Decimal, unit_size: Decimal) -> Decimal:
+    """What a quantity in base units costs at a price per natural unit, unrounded."""
+    return EXACT.divide(EXACT.multiply(quantity, unit_price), unit_size)
+
+
+def total(amounts: list[Decimal]) -> Decimal:
+    """The exact sum."""
+    found = ZERO
+    for amount in amounts:
+        found = EXACT.add(found, amount)
+    return found
+
+
+def kept(amount: Decimal) -> Decimal:
+    """An exact amount as it is stored and exported: twelve digits after the point."""
+    return EXACT.quantize(amount, Decimal(1).scaleb(-KEPT_PLACES))
+
+
+def round_line(amount: Decimal, currency: str) -> Decimal:
+    """Round half up at the currency's exponent. Called once per invoice line, and nowhere else."""
+    return EXACT.quantize(amount, Decimal(1).scaleb(-places(currency)))
+
+
+def plain(amount: Decimal) -> str:
+    """A decimal as a person or a program writes it: no exponent, no trailing zeros beyond the point."""
+    text = f"{amount:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("", "-0") else text

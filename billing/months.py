@@ -1,0 +1,62 @@
+"""A billing month: a half-open stretch of UTC time. Pure: no Django."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Self
+
+_SHAPE = re.compile(r"^([0-9]{4})-(0[1-9]|1[0-2])$", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Month:
+    """`2026-11`: from the 1st 00:00:00 UTC up to, and without, the next 1st."""
+
+    year: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `YYYY-MM`, or raise ValueError."""
+        found = _SHAPE.match(text)
+        if found is None or not 2000 <= int(found[1]) <= 9000:
+            raise ValueError(f"{text!r} is not a month; write it as 2026-11.")
+        return cls(int(found[1]), int(found[2]))
+
+    @classmethod
+    def of(cls, moment: datetime | date) -> Self:
+        """The month a moment falls in."""
+        if isinstance(moment, datetime):
+            moment = moment.astimezone(UTC)
+        return cls(moment.year, moment.month)
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.number:02d}"
+
+    @property
+    def first(self) -> date:
+        return date(self.year, self.number, 1)
+
+    @property
+    def start(self) -> datetime:
+        return datetime(self.year, self.number, 1, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        return self.next.start
+
+    @property
+    def next(self) -> Self:
+        return type(self)(self.year + self.number // 12, self.number % 12 + 1)
+
+    @property
+    def previous(self) -> Self:
+        return type(self).of(self.first - timedelta(days=1))
+
+    @property
+    def days(self) -> list[date]:
+        """Every day of the month."""
+        count = (self.end - self.start).days
+        return [self.first + timedelta(days=day) for day in range(count)]
