@@ -58,6 +58,23 @@ def revoke(target: Any, *, to: Any) -> None:
         _shortcuts().remove_perm(_codename(permission), _holder(to), target)
 
 
+def revoke_within(tenant: Any, *, of: Any) -> None:
+    """Take away every grant a person holds on objects of one tenant: they were shown the door."""
+    # guardian's module loads models, which do not exist yet while ours are being defined
+    from guardian.models import UserObjectPermission  # noqa: PLC0415
+
+    held = UserObjectPermission.objects.filter(user=of).select_related("content_type")
+    for permission in held:
+        target = permission.content_object
+        if target is None or getattr(target, "tenant_id", None) == tenant.pk:
+            permission.delete()
+
+
+def forget_token(token: Any) -> None:
+    """Drop the group that stands for a token, and all its grants with it."""
+    Group.objects.filter(name=token_group_name(token.public_id)).delete()
+
+
 def grants(target: Any) -> list[tuple[Any, list[str]]]:
     """Who holds grants on this object: [(User or Group of a token, ["endpoints.invoke", ...])]."""
     found = []
@@ -96,6 +113,8 @@ def _sees(model: type[Model], actor: Actor, path: str = "") -> Q:
     if through:
         return _sees(model._meta.get_field(through).related_model, actor, f"{path}{through}__")
     noun = model.NOUN  # type: ignore[attr-defined]
+    if noun == "tenant":
+        return _sees_tenant(actor)
     condition = Q(pk__in=[])
     if actor.tenant is not None and actor.may(f"{noun}.view"):
         condition |= Q(**{f"{path}tenant": actor.tenant})
@@ -103,6 +122,16 @@ def _sees(model: type[Model], actor: Actor, path: str = "") -> Q:
         granted = _granted(model, actor, f"{noun}.view")
         condition |= Q(**{f"{path}pk__in": granted.values("pk")})
     return condition
+
+
+def _sees_tenant(actor: Actor) -> Q:
+    """A person sees every tenant they belong to, not only the active one; a token sees its own."""
+    if actor.kind is ActorKind.PERSON and actor.user is not None:
+        memberships = apps.get_model("tenants", "Membership").objects.filter(user=actor.user)
+        return Q(pk__in=memberships.values("tenant"), closed_at=None)
+    if actor.tenant is not None and actor.may("tenant.view"):
+        return Q(pk=actor.tenant.pk)
+    return Q(pk__in=[])
 
 
 def _granted(model: type[Model], actor: Actor, permission: str) -> QuerySet[Any]:

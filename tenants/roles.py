@@ -64,3 +64,15 @@ def scope_for(permission: str) -> str:
     if permission == "endpoints.invoke":
         return "endpoints:invoke"
     return f"{area}:read" if verb in _READING else f"{area}:write"
+
+
+def may_give(giver: Role, role: Role) -> bool:
+    """Nobody hands out more than they hold."""
+    return PERMISSIONS[role] <= PERMISSIONS[giver]
+
+
+def scopes_of(role: Role, *, staff: bool = False) -> tuple[str, ...]:
+    """The scopes a token made by somebody with this role may carry."""
+    held = PERMISSIONS[role] | (PLATFORM_PERMISSIONS if staff else frozenset())
+    reach = {scope_for(permission) for permission in held}
+    return tuple(scope for scope in SCOPES if scope in reach)

@@ -11,7 +11,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from tenants.models.base import PublicIdField, TenantOwned
+from tenants.models.base import PublicIdField, TenantOwned, VisibleQuerySet
 from tenants.roles import Role
 
 ROLE_CHOICES = [
@@ -38,6 +38,8 @@ class Tenant(models.Model):
     max_gpus = models.PositiveIntegerField(null=True, blank=True)
     max_storage_bytes = models.PositiveBigIntegerField(null=True, blank=True)
     max_endpoints = models.PositiveIntegerField(null=True, blank=True)
+
+    objects = VisibleQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

@@ -10,6 +10,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from tenants.actor import Actor
 from tenants.models.base import PublicIdField, TenantOwned, VisibleQuerySet
 
 
@@ -20,6 +21,11 @@ class ApiTokenQuerySet(VisibleQuerySet):
         return self.filter(
             models.Q(expires_at=None) | models.Q(expires_at__gt=now), revoked_at=None, created_by__is_active=True
         )
+
+    def managed_by(self, actor: Actor) -> ApiTokenQuerySet:
+        """Those the actor may list and revoke: everybody sees their own, admins see all of the tenant."""
+        rows = self.visible_to(actor)
+        return rows if actor.may("tokens.manage") else rows.filter(created_by=actor.user)
 
 
 class ApiToken(TenantOwned):

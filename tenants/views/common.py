@@ -1,0 +1,24 @@
+"""What the pages of this app share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+View = Callable[..., HttpResponse]
+
+
+def needs_tenant(view: View) -> View:
+    """A person who belongs to no tenant yet is taken to the page that makes one."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        if request.actor.tenant is None:
+            return redirect("tenants:tenant_new")
+        return view(request, *args, **options)
+
+    return checked

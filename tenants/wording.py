@@ -1,0 +1,68 @@
+"""Rights in people's words: what each role can do, and what each scope opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from tenants.roles import PERMISSIONS, Role
+
+# one row of the matrix: what it says, and the permissions it stands for; every role holds all of them or none
+RIGHTS: list[tuple[Any, frozenset[str]]] = [
+    (_("See the tenant and its people"), frozenset({"tenant.view", "members.view"})),
+    (
+        _("See datasets, jobs, models and endpoints"),
+        frozenset({"datasets.view", "jobs.view", "models.view", "endpoints.view"}),
+    ),
+    (_("Upload and archive datasets"), frozenset({"datasets.upload", "datasets.archive"})),
+    (_("Start and stop jobs"), frozenset({"jobs.submit", "jobs.cancel"})),
+    (_("Download model files"), frozenset({"models.download"})),
+    (
+        _("Publish, call and stop endpoints"),
+        frozenset({"endpoints.publish", "endpoints.invoke", "endpoints.stop"}),
+    ),
+    (_("Make and revoke API tokens"), frozenset({"tokens.view", "tokens.create", "tokens.revoke"})),
+    (_("See usage and budgets"), frozenset({"usage.view", "budgets.view"})),
+    (_("See invoices and set budgets"), frozenset({"invoices.view", "budgets.manage"})),
+    (
+        _("Share single objects with people and tokens"),
+        frozenset({"datasets.share", "jobs.share", "models.share", "endpoints.share"}),
+    ),
+    (_("Invite people and change their roles"), frozenset({"members.invite", "members.manage"})),
+    (
+        _("Change settings, read the audit log, revoke any token"),
+        frozenset({"tenant.manage", "audit.view", "tokens.manage"}),
+    ),
+    (_("Make owners, close the tenant"), frozenset({"members.own", "tenant.close"})),
+]
+
+SCOPE_WORDS: dict[str, Any] = {
+    "tenant:read": _("See the tenant, its people and tokens"),
+    "tenant:write": _("Change the tenant, its people and tokens"),
+    "datasets:read": _("See datasets"),
+    "datasets:write": _("Upload, archive and share datasets"),
+    "jobs:read": _("See jobs, their logs and metrics"),
+    "jobs:write": _("Start, stop and share jobs"),
+    "models:read": _("See and download models"),
+    "endpoints:read": _("See endpoints"),
+    "endpoints:write": _("Publish, stop and share endpoints"),
+    "endpoints:invoke": _("Call endpoints"),
+    "billing:read": _("See usage and invoices"),
+    "billing:write": _("Set budgets"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RightsRow:
+    label: Any
+    held: tuple[bool, ...]  # in the order of Role
+
+
+def rights_matrix() -> list[RightsRow]:
+    """What a role can do, read from the one table of permissions."""
+    return [
+        RightsRow(label=label, held=tuple(permissions <= PERMISSIONS[role] for role in Role))
+        for label, permissions in RIGHTS
+    ]
