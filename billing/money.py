@@ -60,3 +60,8 @@ def plain(amount: Decimal) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("", "-0") else text
+
+
+def text(amount: Decimal, currency: str) -> str:
+    """An amount of money as the API and exports write it: `43.83`, at the currency's places."""
+    return f"{round_line(amount, currency):f}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import ClassVar
 
 from django.db import models
 from django.db.models import F, Q
 from django.urls import reverse
 
+from billing import money
 from billing.models.fields import AmountField, QuantityField
 from billing.models.meters import Meter
 from billing.models.prices import PriceVersion
@@ -30,7 +32,7 @@ class Invoice(TenantOwned):
     """A numbered invoice over [period_start, period_end).
 
     It covers every event stored up to `through_id` that happened before `period_end` and that no earlier
-    invoice of the tenant covers. Both bounds only grow from invoice to invoice, so none is billed twice or lost.
+    invoice of the tenant covers. Both bounds only grow from invoice to invoice, so none is lost or doubled.
     """
 
     NOUN: ClassVar[str] = "invoices"
@@ -68,7 +70,16 @@ class Invoice(TenantOwned):
         return self.number or self.public_id
 
     def get_absolute_url(self) -> str:
-        return reverse("billing:invoice_detail", args=[self.public_id])
+        return reverse("billing:invoice_detail", args=[self.shown_id])
+
+    @property
+    def shown_id(self) -> str:
+        """The id in addresses. A draft is not stored, so it is named by whose it is and when."""
+        return f"draft-{self.buyer_id}-{self.month}" if self.pk is None else self.public_id
+
+    @property
+    def is_draft(self) -> bool:
+        return self.status == InvoiceStatus.DRAFT
 
     @property
     def month(self) -> Month:
@@ -107,6 +118,11 @@ class InvoiceLine(models.Model):
     def __str__(self) -> str:
         return f"{self.title}: {self.amount}"
 
+    @property
+    def natural_quantity(self) -> Decimal:
+        """The quantity in the unit the price speaks of."""
+        return money.EXACT.divide(self.quantity, self.unit_size)
+
 
 class InvoicePart(models.Model):
     """What one subject used within a line. A frozen copy."""
@@ -122,3 +138,7 @@ class InvoicePart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.exact}"
+
+    @property
+    def natural_quantity(self) -> Decimal:
+        return money.EXACT.divide(self.quantity, self.line.unit_size)

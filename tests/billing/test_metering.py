@@ -167,8 +167,7 @@ def test_two_tenants_may_use_the_same_key(tenant, clock):
 
 @pytest.mark.parametrize(
     "bad",
-    [-1, Decimal("-0.1"), Decimal("NaN"), Decimal("Infinity"), Decimal("1e999"), 10**26, 1.5, "１２", True]
-    + [Decimal("0.0000000000001")],
+    [-1, *map(Decimal, ["-0.1", "NaN", "Infinity", "1e999", "0.0000000000001"]), 10**26, 1.5, "１２", True],
 )
 def test_a_quantity_that_is_no_honest_number_is_invalid(tenant, clock, bad):
     with pytest.raises(Invalid):
