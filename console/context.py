@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
+from billing.services import budgets
+from console import formats
+from jobs.models import Job
 from tenants.actor import NOBODY, Actor
-from tenants.models import Tenant
+from tenants.models import Membership, Tenant
 from tenants.models.tenants import ROLE_CHOICES
 
 THEMES = ("auto", "light", "dark")
@@ -32,14 +36,24 @@ WORK = (
     Place(_("Jobs"), "jobs:job_list", "rocket", "jobs.view", ("jobs:job_",)),
     Place(_("Datasets"), "jobs:dataset_list", "database", "datasets.view", ("jobs:dataset_",)),
     Place(
-        _("Models"), "jobs:model_list", "box", "models.view", ("jobs:model_", "jobs:version_", "jobs:artifact_")
+        _("Models"),
+        "jobs:model_list",
+        "box",
+        "models.view",
+        ("jobs:model_", "jobs:version_", "jobs:artifact_"),
     ),
     Place(_("Endpoints"), "jobs:endpoint_list", "radio-tower", "endpoints.view", ("jobs:endpoint_",)),
 )
 ACCOUNT = (
     Place(_("Usage"), "billing:usage", "chart-column", "usage.view", ("billing:usage",)),
     Place(_("Invoices"), "billing:invoice_list", "receipt-text", "invoices.view", ("billing:invoice_",)),
-    Place(_("Members"), "tenants:member_list", "users", "members.view", ("tenants:member_", "tenants:invitation_")),
+    Place(
+        _("Members"),
+        "tenants:member_list",
+        "users",
+        "members.view",
+        ("tenants:member_", "tenants:invitation_"),
+    ),
     Place(_("API tokens"), "tenants:token_list", "key-round", "tokens.view", ("tenants:token_",)),
     Place(_("Audit log"), "tenants:audit_list", "scroll-text", "audit.view", ("tenants:audit_",)),
 )
@@ -113,7 +127,7 @@ def navigation(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
                 "url": url,
                 "icon": place.icon,
                 "active": here.startswith(place.marks),
-                "count": None,
+                "count": running_jobs(actor) if place.view == "jobs:job_list" else 0,
             }
             for place in places
             if may_open(actor, place) and (url := link(place.view))
@@ -121,6 +135,11 @@ def navigation(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
         if items:
             groups.append({"label": label, "items": items})
     return groups
+
+
+def running_jobs(actor: Actor) -> int:
+    """The number beside "Jobs"."""
+    return Job.objects.visible_to(actor).running().count()
 
 
 def may_open(actor: Actor, place: Place) -> bool:
@@ -134,7 +153,8 @@ def tenants_of(actor: Actor) -> list[Tenant]:
     """Tenants the person may switch to."""
     if actor.user is None:
         return []
-    return list(Tenant.objects.filter(membership__user=actor.user, closed_at=None).order_by("name"))
+    memberships = Membership.objects.filter(user=actor.user, tenant__closed_at=None).select_related("tenant")
+    return [membership.tenant for membership in memberships.order_by("tenant__name")]
 
 
 def user_links(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
@@ -144,7 +164,12 @@ def user_links(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
     places = [
         (_("Security and passkeys"), "mfa_index", "shield-check", ("mfa_",)),
         (_("E-mail address"), "account_email", "mail", ("account_email", "account_confirm")),
-        (_("Password"), "account_change_password", "lock", ("account_change_password", "account_set_password")),
+        (
+            _("Password"),
+            "account_change_password",
+            "lock",
+            ("account_change_password", "account_set_password"),
+        ),
     ]
     if actor.is_staff:
         places.append((_("Site administration"), "admin:index", "settings", ()))
@@ -157,4 +182,23 @@ def user_links(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
 
 def budget_meter(actor: Actor) -> dict[str, Any] | None:
     """Spend of this month against the tenant's budget, for those who may see money."""
-    return None
+    if actor.tenant is None or not actor.may("budgets.view"):
+        return None
+    found = budgets.standing(actor.tenant)
+    if found is None:
+        return None
+    spent = formats.money(found.spent, settings.CURRENCY)
+    amount = formats.money(found.budget.amount, settings.CURRENCY)
+    tone = "bad" if found.percent >= 100 else "warn" if found.percent >= 80 else "info"
+    return {
+        "label": _("Budget this month"),
+        "text": f"{found.percent} %",
+        "hint": _("%(spent)s of %(amount)s") % {"spent": spent, "amount": amount},
+        "spent": spent,
+        "amount": amount,
+        "value": found.spent,
+        "max": found.budget.amount,
+        "tone": tone,
+        "mode": found.budget.get_mode_display() if found.percent >= 80 else "",
+        "url": link("billing:usage"),
+    }

@@ -160,7 +160,7 @@ def stacked_bars(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-GLYPHS = {"○": "ring", "◔": "half", "●": "dot", "◆": "diamond", "◇": "diamond-ring"}  # as lifecycles write them
+GLYPHS = {"○": "ring", "◔": "half", "●": "dot", "◆": "diamond", "◇": "diamond-ring"}  # as in lifecycles
 
 
 def shape(kind: str, tone: str = "idle") -> SafeString:
