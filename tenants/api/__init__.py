@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
+from rest_framework.serializers import Serializer
 
 from tenants.actor import NOBODY, Actor
 
@@ -16,16 +17,16 @@ def actor_of(request: Request) -> Actor:
     return actor
 
 
-class Strict(serializers.Serializer):
+class Strict(Serializer):
     """An input that refuses fields it does not know: a typing error must not silently mean the default."""
 
     def to_internal_value(self, data: Any) -> Any:
         value = super().to_internal_value(data)
         if unknown := [name for name in data if name not in self.fields]:
             known = ", ".join(name for name, field in self.fields.items() if not field.read_only)
-            raise serializers.ValidationError(
+            raise ValidationError(
                 {
-                    name: serializers.ErrorDetail(
+                    name: ErrorDetail(
                         f"This field is not known. Known fields: {known}.", code="unknown_field"
                     )
                     for name in unknown
