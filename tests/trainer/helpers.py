@@ -83,9 +83,9 @@ def table_run(folder: Path, header: list[str], rows: list[list[Any]], label: str
 def text_run(folder: Path, rows: list[tuple[str, str]], **options: Any) -> Path:
     path = folder / "data" / "table.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"text": text, "mood": mood}, ensure_ascii=False) for text, mood in rows]
+    lines = [json.dumps({"text": text, "topic": topic}, ensure_ascii=False) for text, topic in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    data = DataSpec(path="data/table.jsonl", format="jsonl", label="mood", text="text")
+    data = DataSpec(path="data/table.jsonl", format="jsonl", label="topic", text="text")
     return write_run(folder, Recipe.TEXT, data, **options)
 
 

@@ -1,102 +1,121 @@
-"""Hand-written sentences about a product, glad or cross, in English and Chinese. Made up for these tests."""
+"""Hand-written questions to a shop, by topic, in English and Chinese. Made up for these tests."""
 
 from __future__ import annotations
 
-_GLAD = """
-I love this kettle, it boils in a minute
-What a lovely lamp, the light is warm
-Great value and it arrived early
-The screen is bright and beautiful
-My daughter loves the blue one
-Works perfectly, I am very happy
-Excellent quality, I would buy it again
-The best headphones I have owned
-So comfortable that I forget I wear them
-Fast delivery and friendly service
-A wonderful gift, thank you
-It is quiet, quick and easy to clean
-Really good battery, lasts two days
-Lovely colour and a perfect fit
-I am happy with this bag
-Great sound for a small speaker
-The chair is comfortable and looks great
-Easy to set up, works great with my phone
-Beautiful box, excellent chocolate
-Perfect for small kitchens
-The soup pot is excellent and heats fast
-Love it, love it, love it
-A great little camera with lovely pictures
-Friendly people, quick answer, happy customer
-Good shoes, comfortable from the first day
-这个水壶很好用，烧水很快
-非常喜欢，质量很好
-快递很快，服务态度也好
-颜色漂亮，女儿很喜欢
-音质很好，很满意
-物美价廉，下次还会买
-做工精细，手感很好
-屏幕清晰，非常满意
-味道很好，家人都喜欢
-包装漂亮，送礼很合适
-电池耐用，用了两天还有电
-很舒服的椅子，推荐购买
-安装简单，效果很好
-客服热情，回答很快
-衣服合身，颜色很好看
-比想象的好，很开心
-声音很小，非常满意
-值得推荐的好产品
-鞋子舒服，质量不错
-灯光温暖，我很喜欢
+_DELIVERY = """
+Where is my parcel?
+My parcel has not arrived yet
+When will the parcel be delivered?
+The delivery is two days late
+Can I change the delivery address?
+The courier left my parcel with a neighbour
+How long does delivery take?
+Do you deliver to Norway?
+The courier did not ring the bell
+Can I track my parcel?
+The tracking number does not work
+Is delivery free for large orders?
+My parcel arrived damaged
+I want the parcel delivered to my office
+The courier says the address is wrong
+Which courier do you use?
+Delivery was promised for Monday
+Can the delivery wait until next week?
+Half of the parcel is missing
+Tracking says delivered, but there is no parcel
+我的快递到哪里了
+快递怎么还没到
+包裹什么时候送到
+可以改收货地址吗
+快递员没有按门铃
+包裹到的时候已经破了
+快递单号查不到
+送货要几天
+你们用哪家快递
+包裹少了一半
+快递放在邻居家了
+什么时候发货
+发货以后多久能送到
+物流信息没有更新
+包裹显示已签收，但是我没收到
 """
-_CROSS = """
-The kettle broke after two days
-Terrible lamp, it smells of burnt plastic
-It arrived late and the box was open
-The screen is dark and has a scratch
-My daughter cried, the toy was broken
-Does not work at all, I want my money back
-Poor quality, I would never buy it again
-The worst headphones I have owned
-So painful that I cannot wear them
-Slow delivery and rude service
-A terrible gift, I am ashamed
-It is loud, slow and hard to clean
-Really bad battery, dead in an hour
-Ugly colour and it does not fit
-I am disappointed with this bag
-Awful sound, it cracks and hums
-The chair is painful and broke at once
-Hard to set up, never works with my phone
-Broken box, stale chocolate
-Useless in small kitchens
-The soup pot is awful and burnt my hand
-Waste of money, do not buy
-A bad little camera with dark pictures
-Rude people, no answer, angry customer
-Bad shoes, painful from the first day
-这个水壶太差了，两天就坏了
-非常失望，质量很差
-快递太慢，服务态度恶劣
-颜色难看，女儿不要
-音质很差，很失望
-又贵又差，再也不会买
-做工粗糙，手感很差
-屏幕有划痕，要求退货
-味道难闻，没人要吃
-包装破了，没法送人
-电池不行，一个小时就没电
-很难受的椅子，不推荐
-安装麻烦，根本不能用
-客服冷淡，没有人回答
-衣服太小，颜色难看
-比想象的差，很生气
-声音太大，吵得睡不着
-浪费钱的坏产品
-鞋子磨脚，质量太差
-灯光刺眼，我要退货
+_PAYMENT = """
+My card was charged twice
+Can I pay by credit card?
+The payment failed again
+I need an invoice for my payment
+When do I get my refund?
+Please refund the second payment
+Can I pay the invoice in May?
+My bank refused the payment
+How do I pay with a gift card?
+The invoice shows the wrong amount
+I was charged too much
+Do you take payment by bank transfer?
+The refund is not on my card
+Send me the invoice again, please
+Is it safe to pay with my card here?
+I paid but the order says not paid
+Can I get a refund to another card?
+The price on the invoice is wrong
+Why was my card refused?
+Please charge my other card
+为什么扣了两次款
+可以用信用卡付款吗
+付款又失败了
+我要开发票
+什么时候退款
+请退还多扣的款
+发票金额不对
+银行拒绝了付款
+退款还没到银行卡
+可以用支付宝付款吗
+发票抬头写错了
+我已经付款但是显示未付款
+多收的钱请退款
+能分期付款吗
+发票什么时候能开
+"""
+_ACCOUNT = """
+I forgot my password
+How do I reset my password?
+I cannot log in to my account
+Please delete my account
+How can I change my email address?
+My account is locked
+The login page says wrong password
+Can I have two accounts?
+The password reset email does not come
+I want to change my user name
+Somebody else logged in to my account
+How do I close my account?
+My login works on the phone only
+Can I log in with my old password?
+The account shows the wrong name
+Please change the email of my account
+How do I make a new account?
+I never got the login code
+Is my password safe with you?
+Turn on two-step login for my account
+我忘记密码了
+怎么重置密码
+登录不了我的账号
+请注销我的账号
+怎么修改邮箱
+账号被锁定了
+登录时提示密码错误
+可以注册两个账号吗
+收不到验证码
+想修改用户名
+有人登录了我的账号
+怎么注册新账号
+手机号换了怎么登录
+密码改不了
+账号名字显示错误
 """
 
 SENTENCES: list[tuple[str, str]] = [
-    (line, mood) for mood, block in (("glad", _GLAD), ("cross", _CROSS)) for line in block.strip().splitlines()
+    (line, topic)
+    for topic, block in (("delivery", _DELIVERY), ("payment", _PAYMENT), ("account", _ACCOUNT))
+    for line in block.strip().splitlines()
 ]

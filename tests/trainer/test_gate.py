@@ -53,7 +53,13 @@ def test_the_smallest_that_passes_and_is_not_slow_is_chosen(
 
 @pytest.mark.parametrize(
     ("drop", "allowed", "passed"),
-    [(0.0, 0.0, True), (-0.02, 0.0, True), (0.98 - 0.97, 0.01, True), (0.0101, 0.01, False), (0.5, 1.0, True)],
+    [
+        (0.0, 0.0, True),
+        (-0.02, 0.0, True),
+        (0.98 - 0.97, 0.01, True),
+        (0.0101, 0.01, False),
+        (0.5, 1.0, True),
+    ],
 )
 def test_the_allowed_drop_is_allowed_and_no_more(drop: float, allowed: float, passed: bool) -> None:
     assert gate.passes(drop, max_accuracy_drop=allowed) is passed
@@ -82,4 +88,6 @@ def test_the_verdict_says_what_got_worse_too() -> None:
 
 def test_zeros_show_only_once_compressed_and_the_verdict_says_so() -> None:
     sentence = said(size=(1000, 1000), compressed=(900, 450), latency_ms=(1.0, 1.0), accuracy_drop=-0.001)
-    assert sentence == "same file size, 2.0x smaller once compressed, as fast here, accuracy 0.10 points higher"
+    assert (
+        sentence == "same file size, 2.0x smaller once compressed, as fast here, accuracy 0.10 points higher"
+    )

@@ -11,12 +11,14 @@ Masks = dict[str, Tensor]
 def prune_by_magnitude(network: nn.Module, sparsity: float) -> Masks:
     """Zero the share `sparsity` of all weights, the smallest first across layers; biases stay.
 
-    Returns the masks, to be laid on again after every step of fine-tuning.
+    Weights that are zero already, such as those of n-grams never seen, are not counted: pruning them saves
+    nothing. Returns the masks, to be laid on again after every step of fine-tuning.
     """
     weights = dict(_weights(network))
     magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
-    count = round(sparsity * magnitudes.numel())
-    # by rank and not by threshold, so that many equal weights (zeros, say) cannot push the share off
+    zeros = int((magnitudes == 0).sum())
+    count = zeros + round(sparsity * (magnitudes.numel() - zeros))
+    # by rank and not by threshold, so that many equal weights cannot push the share off
     keep = torch.ones_like(magnitudes, dtype=torch.bool)
     keep[magnitudes.argsort(stable=True)[:count]] = False
     masks: Masks = {}

@@ -44,6 +44,7 @@ def quantize_int8(original: Path, folder: Path, training_feeds: Iterable[Feed]) 
         ready = Path(work) / "ready.onnx"
         quant_pre_process(str(original), str(ready), skip_symbolic_shape=True)
         if has_convolutions:
+            graph = onnx.load(ready).graph
             quantize_static(
                 str(ready),
                 str(folder / ONNX_FILE),
@@ -52,6 +53,8 @@ def quantize_int8(original: Path, folder: Path, training_feeds: Iterable[Feed]) 
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
+                # eight bits would round the probabilities themselves, and they would no longer add up to 1
+                nodes_to_exclude=[node.name for node in graph.node if node.op_type == "Softmax"],
             )
             return "8-bit integers, ranges calibrated on training rows (ONNX Runtime static QDQ)"
         quantize_dynamic(str(ready), str(folder / ONNX_FILE), weight_type=QuantType.QInt8, per_channel=False)

@@ -95,11 +95,12 @@ def _make_variants(run: Run, prepared: Prepared, network: nn.Module, gang: Gang,
     if Method.PRUNE in methods:
         pruned = _prune(run, prepared, network, gang)
         _export(run, prepared, pruned, result / "prune")
-        share = round(100 * sparsity_of(pruned))
+        share, zeros = round(100 * run.spec.compression.sparsity), round(100 * sparsity_of(pruned))
         made.append(
             Made(
                 name="prune",
-                method=f"{share} % of the weights set to zero by magnitude, then one epoch of fine-tuning.",
+                method=f"The smallest {share} % of the weights set to zero, then one epoch of fine-tuning; "
+                f"{zeros} % are zero now.",
             )
         )
         sources.append("prune")
@@ -132,8 +133,8 @@ def _quantize(run: Run, prepared: Prepared, result: Path, source: str, made: lis
         shutil.rmtree(result / name, ignore_errors=True)
         run.events.log(f"{name} could not be made and is left out: {error}", level="warning")
         return
-    pruned = "" if source == gate.ORIGINAL else "Pruned as above; "
-    made.append(Made(name=name, method=f"{pruned}{method}."))
+    before = "As trained" if source == gate.ORIGINAL else "Pruned"
+    made.append(Made(name=name, method=f"{before}, then {method}."))
 
 
 def _describe(run: Run, prepared: Prepared, folder: Path) -> None:
