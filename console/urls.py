@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from csp.constants import UNSAFE_INLINE
+from csp.decorators import csp_update
 from django.contrib import admin
 from django.urls import include, path
-from django_prometheus import exports
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 import billing.urls
 import jobs.urls
 import tenants.urls
 from console import views
+from console.metrics import metrics
 
+# Swagger's page sets styles by script; this one address may, and no other
+swagger = csp_update({"style-src": [UNSAFE_INLINE]})(SpectacularSwaggerSplitView.as_view(url_name="api-schema"))
 api = [
     *tenants.urls.api_urlpatterns,
     *jobs.urls.api_urlpatterns,
@@ -28,8 +32,8 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include((api, "api"))),
     path("api/schema", SpectacularAPIView.as_view(), name="api-schema"),
-    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
-    path("metrics", exports.ExportToDjangoView, name="metrics"),
+    path("api/docs", swagger, name="api-docs"),
+    path("metrics", metrics, name="metrics"),
 ]
 handler400 = views.bad_request
 handler403 = views.forbidden

@@ -1,0 +1,23 @@
+"""Prometheus metrics, for staff and for a scraper that holds TAUON_METRICS_TOKEN."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+from django_prometheus import exports
+
+from tenants.errors import Hidden
+from tenants.http import bearer
+
+
+@login_not_required
+def metrics(request: HttpRequest) -> HttpResponse:
+    """The numbers of this process; 404 to everybody else, as they tell of all tenants."""
+    wanted = os.environ.get("TAUON_METRICS_TOKEN", "")
+    given = bearer(request.headers.get("Authorization", "")) or ""
+    if not (request.actor.is_staff or (wanted and secrets.compare_digest(given, wanted))):
+        raise Hidden
+    return exports.ExportToDjangoView(request)

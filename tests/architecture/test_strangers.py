@@ -1,0 +1,168 @@
+"""A stranger gets 404 on every route that names another tenant's object, and never reads its words elsewhere.
+
+Routes are enumerated from the resolver, not listed by hand: a route without an expectation fails, and so does an
+expectation without a route.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from tests.architecture.world import CANARY, build
+from tests.factories import make_user
+
+METHODS = ("get", "post", "put", "patch", "delete")
+# Not ours: allauth, the stock admin (staff only, tested below), and language switching.
+FOREIGN = ("admin/", "accounts/", "i18n/")
+
+# What each route's arguments name. "owned": an object of a tenant; strangers get 404 on every method.
+OWNED: dict[str, tuple[str, ...]] = {
+    "tenants:invitation_revoke": ("invitation",),
+    "tenants:member_role": ("membership",),
+    "tenants:member_remove": ("membership",),
+    "tenants:token_revoke": ("token",),
+    "api:tenant-detail": ("tenant",),
+    "api:tenant-switch": ("tenant",),
+    "api:member-detail": ("membership",),
+    "api:invitation-detail": ("invitation",),
+    "api:token-detail": ("token",),
+    "api:token-revoke": ("token",),
+}
+# No object in the address: the stranger is answered from their own tenant, and never with the canary.
+THEIRS: set[str] = {
+    "console:overview", "console:overview_live", "console:search", "console:style",
+    "tenants:member_list", "tenants:invitation_new", "tenants:token_list", "tenants:token_new",
+    "tenants:audit_list", "tenants:audit_csv", "tenants:tenant_new", "tenants:tenant_switch",
+    "tenants:tenant_settings",
+    "api:tenant-list", "api:member-list", "api:invitation-list", "api:token-list", "api:audit-list",
+}  # fmt: skip
+# The address holds a secret that the stranger does not have.
+SECRET: set[str] = {"tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
+# Staff of the installation only.
+STAFF: set[str] = {"metrics"}
+# Says nothing of any tenant.
+OPEN: set[str] = {"console:health_live", "console:health_ready", "api-schema", "api-docs"}
+
+
+def routes(patterns: Any = None, namespace: str = "", prefix: str = "") -> dict[str, str]:
+    """Every named route of ours: name -> address pattern."""
+    found: dict[str, str] = {}
+    for pattern in patterns if patterns is not None else get_resolver().url_patterns:
+        address = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            inner = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace
+            found |= routes(pattern.url_patterns, inner, address)
+        elif isinstance(pattern, URLPattern) and not address.startswith(FOREIGN):
+            assert pattern.name, f"{address} has no name"
+            found[namespace + pattern.name] = address
+    return found
+
+
+def fill(address: str, objects: tuple[str, ...], world: dict[str, Any]) -> str:
+    """The address with the public ids of these objects; a noun after a dot takes that attribute instead."""
+    parts, left = [], list(objects)
+    for part in address.split("/"):
+        if "<" not in part:
+            parts.append(part)
+            continue
+        start, end = part.index("<"), part.index(">")
+        noun, _, attribute = left.pop(0).partition(".")
+        value = getattr(world[noun], attribute or "public_id")
+        parts.append(f"{part[:start]}{value}{part[end + 1 :]}")
+    assert not left, f"{address} does not take {objects}"
+    return "/" + "/".join(parts)
+
+
+def row_counts() -> dict[str, int]:
+    """Rows per table of ours: a refused request must not leave anything behind."""
+    ours = ("tenants_", "billing_", "jobs_", "guardian_")
+    counts = {}
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            if table.startswith(ours):
+                cursor.execute(f'select count(*) from "{table}"')
+                counts[table] = cursor.fetchone()[0]
+    return counts
+
+
+@pytest.fixture
+def world(tenant, ana, cy) -> dict[str, Any]:
+    return build(tenant, ana)
+
+
+@pytest.fixture
+def stranger(request, cy, browser_of, api_of) -> Client:
+    """Cy, who owns another tenant: with a token of every scope on the API, signed in on pages."""
+    name = request.getfixturevalue("name")
+    return api_of(cy) if name.startswith("api") else browser_of(cy)
+
+
+def test_every_route_has_an_expectation_and_every_expectation_a_route():
+    told = OWNED.keys() | THEIRS | SECRET | STAFF | OPEN
+    assert set(routes()) - told == set(), "new routes: say above what a stranger gets"
+    assert told - set(routes()) == set(), "these routes are gone"
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_a_stranger_gets_404_for_another_tenants_object(name, world, stranger):
+    address = fill(routes()[name], OWNED[name], world)
+    before = row_counts()
+    answers = {method: getattr(stranger, method)(address).status_code for method in METHODS}
+    assert set(answers.values()) <= {404, 405}, (address, answers)
+    assert 404 in answers.values(), (address, answers)
+    assert row_counts() == before, f"{address} left something behind"
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_an_object_of_another_tenant_looks_like_one_that_never_was(name, world, stranger):
+    foreign = fill(routes()[name], OWNED[name], world)
+    nouns = [noun for noun in OWNED[name] if "." not in noun]
+    never = foreign
+    for noun in nouns:
+        real = world[noun].public_id
+        never = never.replace(real, real[:-6] + "zzzzzz")
+    for method in METHODS:
+        a, b = getattr(stranger, method)(foreign), getattr(stranger, method)(never)
+        assert a.status_code == b.status_code, (method, foreign)
+        assert CANARY not in a.content.decode(errors="ignore").replace(foreign, "")
+
+
+@pytest.mark.parametrize("name", sorted(THEIRS | OPEN))
+def test_a_stranger_never_reads_another_tenants_words(name, world, stranger):
+    address = "/" + routes()[name]
+    for query in ("", f"?q={CANARY}"):
+        response = stranger.get(address + query)
+        assert response.status_code in {200, 302, 400, 401, 405, 404}, (address, response.status_code)
+        body = b"".join(response.streaming_content) if response.streaming else response.content
+        text = body.decode(errors="ignore").replace(f"?q={CANARY}", "").replace(f'value="{CANARY}"', "")
+        text = text.replace(f"“{CANARY}”", "").replace(f"&quot;{CANARY}&quot;", "")
+        assert CANARY not in text, address
+
+
+@pytest.mark.parametrize("name", sorted(STAFF))
+def test_platform_pages_are_for_staff_only(name, world, stranger):
+    address = "/" + routes()[name]
+    assert stranger.get(address).status_code in {401, 403, 404}, address
+
+
+@pytest.mark.parametrize("name", sorted(set(OWNED) | THEIRS | STAFF))
+def test_signed_out_nobody_gets_in(name, world):
+    address = fill(routes()[name], OWNED.get(name, ()), world)
+    for method in METHODS:
+        response = getattr(Client(), method)(address)
+        text = response.content.decode(errors="ignore")
+        assert response.status_code in {302, 401, 403, 404, 405}, (method, address)
+        if response.status_code == 302:
+            assert response["Location"].startswith("/accounts/login/"), address
+        assert CANARY not in text.replace(address, "")
+
+
+def test_the_stock_admin_is_for_staff_only(world, browser_of, cy):
+    assert browser_of(cy).get("/admin/").status_code == 302
+    staff = make_user("staff@example.org", is_staff=True, is_superuser=True)
+    assert browser_of(staff).get("/admin/").status_code == 200
