@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models.datasets import DatasetVersion
-from jobs.states import JOB_ENDED, JOB_ON_MACHINES, JobStatus, Reason
+from jobs.states import JOB_ARROWS, JOB_ENDED, JOB_ON_MACHINES, JobStatus, Reason
+from tenants.lifecycle import Lifecycle
 from tenants.models import PublicIdField, TenantOwned, VisibleQuerySet
 
 
@@ -28,10 +32,16 @@ class JobQuerySet(VisibleQuerySet):
         return self.filter(status__in=JOB_ENDED)
 
 
+def _tell_status(job: Job, status: str, reason: str) -> None:
+    """Every change of status is one line of the job's own stream."""
+    JobEvent.objects.append(job, [Draft(kind=STATUS_KIND, data={"status": str(status), "reason": str(reason)})])
+
+
 class Job(TenantOwned):
     """A request to train: the spec as accepted, where it stands, and how it ended."""
 
     NOUN: ClassVar[str] = "jobs"
+    LIFECYCLE: ClassVar[Lifecycle] = Lifecycle(noun="job", arrows=JOB_ARROWS, on_move=_tell_status)
 
     public_id = PublicIdField("job")
     name = models.CharField(_("name"), max_length=120)
@@ -96,6 +106,13 @@ class Job(TenantOwned):
     def reason_text(self) -> str:
         return str(Reason(self.reason).label)
 
+    @property
+    def seconds_on_clock(self) -> float | None:
+        """Since the first attempt held its place, until the end or now; None before."""
+        if self.started_at is None:
+            return None
+        return max(0.0, ((self.finished_at or timezone.now()) - self.started_at).total_seconds())
+
 
 class Attempt(TenantOwned):
     """One try at a job on machines. Holds a lease in database time and a fencing token; a late writer is refused."""
@@ -145,6 +162,44 @@ class GpuLease(models.Model):
         return f"GPU {self.gpu} of {self.node}"
 
 
+STATUS_KIND = "status"  # the platform's own kind beside those of the engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An event that has no number yet."""
+
+    kind: str
+    data: dict[str, Any]
+    at: datetime | None = None  # None: now
+    source_seq: int | None = None
+
+
+class JobEventManager(models.Manager["JobEvent"]):
+    def append(self, job: Job, drafts: Iterable[Draft], *, attempt: Attempt | None = None) -> int:
+        """Number the drafts and write them; returns the last number. The job's row lock keeps gaps out."""
+        with transaction.atomic():
+            last = Job._base_manager.select_for_update().values_list("last_seq", flat=True).get(pk=job.pk)
+            rows = []
+            for draft in drafts:
+                last += 1
+                rows.append(
+                    JobEvent(
+                        job_id=job.pk,
+                        seq=last,
+                        attempt=attempt,
+                        source_seq=draft.source_seq,
+                        at=draft.at or timezone.now(),
+                        kind=draft.kind,
+                        data=draft.data,
+                    )
+                )
+            self.bulk_create(rows)
+            Job._base_manager.filter(pk=job.pk).update(last_seq=last)
+        job.last_seq = last
+        return last
+
+
 class JobEvent(models.Model):
     """One line of a job's stream: what the engine said and what the platform did, numbered 1, 2, 3 without gaps."""
 
@@ -155,6 +210,8 @@ class JobEvent(models.Model):
     at = models.DateTimeField(default=timezone.now)
     kind = models.CharField(max_length=16)  # trainer.contract.EventKind, or "status" for the platform's own
     data = models.JSONField(default=dict)
+
+    objects = JobEventManager()
 
     class Meta:
         ordering = ["seq"]
