@@ -1,0 +1,124 @@
+"""One HTTP request: what its headers say, its body, and the way to answer it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from jobs.gateway import problems
+from jobs.gateway.problems import Headers, Problem
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_REQUEST_ID = re.compile(rb"^[0-9A-Za-z._-]{8,64}$")
+_JSON = (b"application/json", b"application/vnd.api+json")
+
+
+class Disconnected(Exception):
+    """The caller has gone; nobody waits for an answer."""
+
+
+class Call:
+    """A thin view of the ASGI scope; headers are read in one pass."""
+
+    __slots__ = ("_receive", "_send", "authorization", "binary", "content_type", "encoding", "id", "length",
+                 "method", "path", "scope")  # fmt: skip
+
+    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, fresh_id: str) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.id = fresh_id
+        self.authorization = self.content_type = self.length = self.encoding = b""
+        self.binary = False
+        self._receive, self._send = receive, send
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.authorization = value
+            elif name == b"content-type":
+                self.content_type = value
+            elif name == b"content-length":
+                self.length = value
+            elif name == b"content-encoding":
+                self.encoding = value
+            elif name == b"inference-header-content-length":
+                self.binary = True
+            elif name == b"x-request-id" and _REQUEST_ID.match(value):
+                self.id = value.decode()
+
+    @property
+    def caller(self) -> str:
+        """The address of somebody without a token."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    def require_json(self) -> None:
+        """Refuse bodies that are not JSON before reading them."""
+        if self.binary or self.content_type.startswith(b"application/octet-stream"):
+            raise Problem(
+                415,
+                "unsupported_media_type",
+                "Binary tensors are not taken here. Send tensors as JSON (tritonclient: binary_data=False).",
+            )
+        if self.encoding not in (b"", b"identity"):
+            raise Problem(415, "unsupported_media_type", "Compressed bodies are not taken. Send plain JSON.")
+        kind = self.content_type.split(b";", 1)[0].strip().lower()
+        if kind not in _JSON and kind != b"":
+            said = kind.decode("latin-1")
+            raise Problem(
+                415, "unsupported_media_type", f"The body is {said}. Send Content-Type: application/json."
+            )
+
+    async def body(self, cap: int, timeout_s: float) -> bytes:
+        """The whole body; stops reading as soon as it is larger than `cap`."""
+        if self.length and self.length.isdigit() and int(self.length) > cap:
+            raise problems.too_large(cap)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise Disconnected
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > cap:
+                        raise problems.too_large(cap)
+                    parts.append(part)
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Problem(
+                408,
+                "body_too_slow",
+                f"The body did not arrive within {timeout_s:g} s.",
+                headers=[(b"connection", b"close")],
+            ) from None
+
+    async def answer(self, status: int, body: bytes, headers: Headers | None = None) -> None:
+        await self._start(status, b"application/json", body, headers or [])
+
+    async def refuse(self, problem: Problem) -> None:
+        body = problem.body(path=self.path, request_id=self.id)
+        await self._start(problem.status, b"application/problem+json", body, problem.headers)
+
+    async def _start(self, status: int, kind: bytes, body: bytes, headers: Headers) -> None:
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", kind),
+                    (b"content-length", str(len(body)).encode()),
+                    (b"cache-control", b"no-store"),
+                    (b"x-request-id", self.id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    *headers,
+                ],
+            }
+        )
+        await self._send({"type": "http.response.body", "body": body})
