@@ -8,7 +8,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from django.urls import reverse
 
 
-class AccountAdapter(DefaultAccountAdapter):
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """E-mail addresses are kept in lower case, so that one person has one account."""
 
     def save_user(self, request: Any, user: Any, form: Any, commit: bool = True) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from tenants.errors import Forbidden, NotSignedIn
 from tenants.roles import PERMISSIONS, PLATFORM_PERMISSIONS, Role, scope_for
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ class Actor:
     @property
     def is_staff(self) -> bool:
         return bool(self.user is not None and self.user.is_staff and self.kind is not ActorKind.NOBODY)
+
+    @property
+    def the_tenant(self) -> Tenant:
+        """The active tenant, where there must be one."""
+        if self.tenant is None:
+            raise Forbidden
+        return self.tenant
+
+    @property
+    def the_user(self) -> User:
+        """The person who acts, or who made the token that acts, where there must be one."""
+        if self.user is None:
+            raise NotSignedIn
+        return self.user
 
     def may(self, permission: str) -> bool:
         """Whether role and scopes allow this in the active tenant, before any grant on a single object."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.http import HttpRequest
 
 from tenants import audit, outbox
+from tenants.http import Request
 from tenants.models import Tenant, User
 
 
-class ReadMostly(admin.ModelAdmin):
+class ReadMostly(admin.ModelAdmin):  # type: ignore[type-arg]
     """Nothing is added or deleted here; that is what pages and services are for."""
 
     audit_action = ""
@@ -26,7 +27,7 @@ class ReadMostly(admin.ModelAdmin):
         super().save_model(request, obj, form, change)
         tenant = obj if isinstance(obj, Tenant) else None
         values = {name: form.cleaned_data[name] for name in form.changed_data}
-        audit.record(request.actor, self.audit_action, obj, tenant=tenant, **values)
+        audit.record(cast(Request, request).actor, self.audit_action, obj, tenant=tenant, **values)
         outbox.enqueue("jobs.publish_routes")  # tokens of a person switched off end at the gateway too
 
 

@@ -26,7 +26,13 @@ def add_faults(form: forms.BaseForm, refusal: Refused) -> None:
         form.add_error(None, refusal.detail)
 
 
-class TenantForm(forms.ModelForm):
+def _offer(form: forms.BaseForm, name: str, choices: list[tuple[str, Any]]) -> None:
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField)
+    field.choices = choices
+
+
+class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Tenant
         fields = ["name"]
@@ -43,7 +49,7 @@ class InviteForm(forms.Form):
     def __init__(self, actor: Actor, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         given = roles_given_by(actor)
-        self.fields["role"].choices = [(str(role), label) for role, label in ROLE_CHOICES if role in given]
+        _offer(self, "role", [(str(role), label) for role, label in ROLE_CHOICES if role in given])
         self.fields["role"].initial = Role.MEMBER.value
 
 
@@ -73,7 +79,7 @@ class TokenForm(forms.Form):
 
     def __init__(self, actor: Actor, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["scopes"].choices = [(scope, SCOPE_WORDS[scope]) for scope in scopes_within_reach(actor)]
+        _offer(self, "scopes", [(scope, SCOPE_WORDS[scope]) for scope in scopes_within_reach(actor)])
 
 
 class AuditFilter(forms.Form):
@@ -82,4 +88,4 @@ class AuditFilter(forms.Form):
 
     def __init__(self, actions: list[str], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["action"].choices = [("", _("Every action")), *((one, one) for one in actions)]
+        _offer(self, "action", [("", _("Every action")), *((one, one) for one in actions)])

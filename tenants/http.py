@@ -9,11 +9,20 @@ import string
 import zlib
 from typing import Any
 
+from django.http import HttpRequest
 from django.utils import timezone
 
 from tenants.actor import NOBODY, Actor, ActorKind
 from tenants.models import ApiToken, Membership, Tenant, User
 from tenants.roles import Role
+
+
+class Request(HttpRequest):
+    """A request as views get it: the middleware has put who acts and a request id on it."""
+
+    actor: Actor
+    request_id: str
+
 
 PREFIX = "tau_"
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase

@@ -111,7 +111,8 @@ def _sees(model: type[Model], actor: Actor, path: str = "") -> Q:
         return Q(pk__in=[])
     through = getattr(model, "SEEN_THROUGH", None)
     if through:
-        return _sees(model._meta.get_field(through).related_model, actor, f"{path}{through}__")
+        parent: Any = model._meta.get_field(through).related_model
+        return _sees(parent, actor, f"{path}{through}__")
     noun = model.NOUN  # type: ignore[attr-defined]
     if noun == "tenant":
         return _sees_tenant(actor)
@@ -140,13 +141,15 @@ def _granted(model: type[Model], actor: Actor, permission: str) -> QuerySet[Any]
         group = Group.objects.filter(name=token_group_name(actor.token.public_id)).first()
         if group is None:
             return model._default_manager.none()
-        return _shortcuts().get_objects_for_group(group, _codename(permission), klass=model)
+        shared: QuerySet[Any] = _shortcuts().get_objects_for_group(group, _codename(permission), klass=model)
+        return shared
     if actor.user is None or not actor.user.is_active or actor.token is not None:
         return model._default_manager.none()
-    return _shortcuts().get_objects_for_user(
+    held: QuerySet[Any] = _shortcuts().get_objects_for_user(
         actor.user, _codename(permission), klass=model, use_groups=False, with_superuser=False,
         accept_global_perms=False,
     )  # fmt: skip
+    return held
 
 
 def _anchor(target: Any) -> Any:

@@ -17,7 +17,7 @@ def actor_of(request: Request) -> Actor:
     return actor
 
 
-class Strict(Serializer):
+class Strict(Serializer[Any]):
     """An input that refuses fields it does not know: a typing error must not silently mean the default."""
 
     def to_internal_value(self, data: Any) -> Any:

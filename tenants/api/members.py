@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
@@ -16,10 +18,10 @@ from tenants.permissions import require
 from tenants.services import tenants as service
 
 
-class MemberList(generics.ListAPIView):
+class MemberList(generics.ListAPIView[Membership]):
     serializer_class = MemberOut
 
-    def get_queryset(self):  # type: ignore[no-untyped-def]
+    def get_queryset(self) -> Any:
         return Membership.objects.visible_to(actor_of(self.request)).select_related("user")
 
     @extend_schema(summary="List who belongs to the tenant")

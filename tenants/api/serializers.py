@@ -11,7 +11,7 @@ from tenants.roles import SCOPES, Role
 ROLES = [str(role) for role in Role]
 
 
-class TenantOut(serializers.ModelSerializer):
+class TenantOut(serializers.ModelSerializer[Tenant]):
     id = serializers.CharField(source="public_id", read_only=True)
     active = serializers.SerializerMethodField(
         help_text="Whether calls without further word act in this tenant."
@@ -33,7 +33,7 @@ class TenantIn(Strict):
     name = serializers.CharField(max_length=80)
 
 
-class MemberOut(serializers.ModelSerializer):
+class MemberOut(serializers.ModelSerializer[Membership]):
     id = serializers.CharField(source="public_id", read_only=True)
     user_id = serializers.CharField(source="user.public_id", read_only=True)
     email = serializers.EmailField(source="user.email", read_only=True)
@@ -49,7 +49,7 @@ class RoleIn(Strict):
     role = serializers.ChoiceField(choices=ROLES)
 
 
-class InvitationOut(serializers.ModelSerializer):
+class InvitationOut(serializers.ModelSerializer[Invitation]):
     id = serializers.CharField(source="public_id", read_only=True)
     role = serializers.ChoiceField(choices=ROLES)
     invited_by = serializers.EmailField(
@@ -81,7 +81,7 @@ class AcceptIn(Strict):
     token = serializers.CharField(max_length=200, help_text="The last part of the link in the mail.")
 
 
-class TokenOut(serializers.ModelSerializer):
+class TokenOut(serializers.ModelSerializer[ApiToken]):
     id = serializers.CharField(source="public_id", read_only=True)
     created_by = serializers.EmailField(source="created_by.email", read_only=True)
     usable = serializers.BooleanField(source="is_usable", read_only=True)
@@ -96,12 +96,14 @@ class TokenOut(serializers.ModelSerializer):
 
 
 class TokenMade(TokenOut):
-    token = serializers.CharField(
-        read_only=True, help_text="The token itself. It is shown only in this answer."
-    )
+    token = serializers.SerializerMethodField(help_text="The token itself. It is shown only in this answer.")
 
     class Meta(TokenOut.Meta):
         fields = [*TokenOut.Meta.fields, "token"]
+
+    def get_token(self, token: ApiToken) -> str:
+        plain: str = self.context["plain"]
+        return plain
 
 
 class TokenIn(Strict):
@@ -115,7 +117,7 @@ class TokenIn(Strict):
     )
 
 
-class AuditOut(serializers.ModelSerializer):
+class AuditOut(serializers.ModelSerializer[AuditEntry]):
     id = serializers.CharField(source="public_id", read_only=True)
 
     class Meta:

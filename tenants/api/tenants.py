@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
@@ -19,10 +21,10 @@ def _shown(request: Request, tenant: Tenant) -> dict[str, object]:
     return TenantOut(tenant, context={"active": actor_of(request).tenant}).data
 
 
-class TenantList(generics.ListAPIView):
+class TenantList(generics.ListAPIView[Tenant]):
     serializer_class = TenantOut
 
-    def get_queryset(self):  # type: ignore[no-untyped-def]
+    def get_queryset(self) -> Any:
         return Tenant.objects.visible_to(actor_of(self.request))
 
     def get_serializer_context(self) -> dict[str, object]:

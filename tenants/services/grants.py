@@ -81,13 +81,13 @@ def _holder(actor: Actor, with_email: str, with_token: str | ApiToken) -> User |
     if bool(with_email) == bool(with_token):
         raise Invalid.at("/email", "one_of", _("Name one person by e-mail address or one token, not both."))
     if with_email:
-        person = User.objects.filter(email__iexact=with_email.strip()).first()
+        person: User | None = User.objects.filter(email__iexact=with_email.strip()).first()
         if person is None:
             text = _("Nobody signs in here with %(email)s. Ask them to sign up first, then share again.")
             raise Invalid.at("/email", "unknown_person", text % {"email": with_email})
         return person
     public_id = with_token if isinstance(with_token, str) else with_token.public_id
-    token = ApiToken.objects.managed_by(actor).filter(public_id=public_id).first()
+    token: ApiToken | None = ApiToken.objects.managed_by(actor).filter(public_id=public_id).first()
     if token is None:
         raise Invalid.at("/token", "unknown_token", _("Your tenant has no token with this id."))
     return token

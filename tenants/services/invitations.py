@@ -51,7 +51,7 @@ def invite_member(actor: Actor, *, email: str, role: str) -> Invitation:
         try:
             with transaction.atomic():
                 invitation = Invitation.objects.create(
-                    tenant=actor.tenant,
+                    tenant=actor.the_tenant,
                     email=email,
                     role=wanted,
                     digest=http.digest(token),
@@ -68,7 +68,7 @@ def invite_member(actor: Actor, *, email: str, role: str) -> Invitation:
 
 def find_invitation(token: str) -> Invitation:
     """The invitation behind a link, whatever its state, or Hidden."""
-    found = (
+    found: Invitation | None = (
         Invitation.objects.select_related("tenant", "invited_by")
         .filter(digest=http.digest(token), tenant__closed_at=None)
         .first()

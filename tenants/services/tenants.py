@@ -40,7 +40,7 @@ def rename_tenant(actor: Actor, tenant: Tenant, *, name: str) -> Tenant:
     require(actor, "tenant.manage", tenant)
     name = _checked_name(name)
     with transaction.atomic():
-        locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        locked: Tenant = Tenant.objects.select_for_update().get(pk=tenant.pk)
         if locked.name == name:
             return locked
         before, locked.name = locked.name, name
@@ -126,7 +126,8 @@ def _must_outrank(actor: Actor, target: Membership, *roles: Role) -> None:
 def _lock(membership: Membership) -> Membership:
     """The membership as it is now, the tenant locked: changes of roles in one tenant queue up."""
     Tenant.objects.select_for_update().get(pk=membership.tenant_id)
-    found = Membership.objects.select_related("tenant", "user").filter(pk=membership.pk).first()
+    rows = Membership.objects.select_related("tenant", "user")
+    found: Membership | None = rows.filter(pk=membership.pk).first()
     if found is None:
         raise Hidden
     return found
@@ -163,7 +164,8 @@ def _insert_tenant(name: str) -> Tenant:
     for attempt in range(2, 12):
         try:
             with transaction.atomic():
-                return Tenant.objects.create(name=name, slug=slug)
+                made: Tenant = Tenant.objects.create(name=name, slug=slug)
+                return made
         except IntegrityError:
             slug = f"{base}-{attempt}" if attempt < 8 else f"{base}-{secrets.token_hex(3)}"
     raise Conflict(_("No free short name was found for this tenant. Choose another name."))

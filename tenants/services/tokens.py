@@ -47,8 +47,8 @@ def create_token(
     plain = http.new_token()
     with transaction.atomic():
         token = ApiToken.objects.create(
-            tenant=actor.tenant,
-            created_by=actor.user,
+            tenant=actor.the_tenant,
+            created_by=actor.the_user,
             name=name,
             digest=http.digest(plain),
             hint=f"{plain[:6]}…{plain[-4:]}",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from tenants.errors import Hidden
+from tenants.http import Request
 from tenants.services import accounts
 
 
 @login_not_required
 @never_cache
 @require_GET  # a HEAD of some link checker must not spend the link
-def magic_login(request: HttpRequest, token: str) -> HttpResponse:
+def magic_login(request: Request, token: str) -> HttpResponse:
     """Sign in the person the link was made for, once."""
     address = request.META.get("REMOTE_ADDR") or ""
     try:

@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 
 from tenants.forms import AuditFilter
+from tenants.http import Request
 from tenants.models import AuditEntry
 from tenants.permissions import require
 from tenants.sheets import csv_response
@@ -20,7 +21,7 @@ MOST_CSV_ROWS = 50_000
 
 
 @needs_tenant
-def audit_list(request: HttpRequest) -> HttpResponse:
+def audit_list(request: Request) -> HttpResponse:
     require(request.actor, "audit.view")
     form, entries = _filtered(request)
     context = {
@@ -33,7 +34,7 @@ def audit_list(request: HttpRequest) -> HttpResponse:
 
 
 @needs_tenant
-def audit_csv(request: HttpRequest) -> HttpResponse:
+def audit_csv(request: Request) -> HttpResponse:
     require(request.actor, "audit.view")
     _form, entries = _filtered(request)
     header = [
@@ -56,10 +57,10 @@ def audit_csv(request: HttpRequest) -> HttpResponse:
         ]
         for entry in entries[:MOST_CSV_ROWS]
     )  # fmt: skip
-    return csv_response(f"audit-{request.actor.tenant.slug}.csv", header, rows)
+    return csv_response(f"audit-{request.actor.the_tenant.slug}.csv", header, rows)
 
 
-def _filtered(request: HttpRequest) -> tuple[AuditFilter, Any]:
+def _filtered(request: Request) -> tuple[AuditFilter, Any]:
     seen = AuditEntry.objects.visible_to(request.actor)
     actions = list(seen.order_by("action").values_list("action", flat=True).distinct())
     form = AuditFilter(actions, request.GET or None)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
+
+from tenants.http import Request
 
 View = Callable[..., HttpResponse]
 
@@ -16,7 +18,7 @@ def needs_tenant(view: View) -> View:
     """A person who belongs to no tenant yet is taken to the page that makes one."""
 
     @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+    def checked(request: Request, *args: Any, **options: Any) -> HttpResponse:
         if request.actor.tenant is None:
             return redirect("tenants:tenant_new")
         return view(request, *args, **options)

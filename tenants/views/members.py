@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 from tenants.actor import ActorKind
 from tenants.errors import Conflict, Invalid
 from tenants.forms import InviteForm, add_faults
+from tenants.http import Request
 from tenants.models import Invitation, Membership
 from tenants.models.tenants import ROLE_CHOICES
 from tenants.permissions import require
@@ -26,14 +27,14 @@ from tenants.wording import rights_matrix
 
 
 @needs_tenant
-def member_list(request: HttpRequest) -> HttpResponse:
+def member_list(request: Request) -> HttpResponse:
     require(request.actor, "members.view")
     return _page(request, InviteForm(request.actor))
 
 
 @needs_tenant
 @require_POST
-def invitation_new(request: HttpRequest) -> HttpResponse:
+def invitation_new(request: Request) -> HttpResponse:
     require(request.actor, "members.invite")
     form = InviteForm(request.actor, request.POST)
     if form.is_valid():
@@ -54,7 +55,7 @@ def invitation_new(request: HttpRequest) -> HttpResponse:
 
 @needs_tenant
 @require_POST
-def invitation_revoke(request: HttpRequest, public_id: str) -> HttpResponse:
+def invitation_revoke(request: Request, public_id: str) -> HttpResponse:
     invitation = get_object_or_404(Invitation.objects.visible_to(request.actor), public_id=public_id)
     try:
         invite_service.revoke_invitation(request.actor, invitation)
@@ -69,7 +70,7 @@ def invitation_revoke(request: HttpRequest, public_id: str) -> HttpResponse:
 
 @needs_tenant
 @require_POST
-def member_role(request: HttpRequest, public_id: str) -> HttpResponse:
+def member_role(request: Request, public_id: str) -> HttpResponse:
     membership = get_object_or_404(Membership.objects.visible_to(request.actor), public_id=public_id)
     try:
         changed = service.change_role(request.actor, membership, role=request.POST.get("role", ""))
@@ -83,9 +84,9 @@ def member_role(request: HttpRequest, public_id: str) -> HttpResponse:
 
 @needs_tenant
 @require_POST
-def member_remove(request: HttpRequest, public_id: str) -> HttpResponse:
+def member_remove(request: Request, public_id: str) -> HttpResponse:
     membership = get_object_or_404(Membership.objects.visible_to(request.actor), public_id=public_id)
-    left = membership.user_id == request.actor.user.pk
+    left = membership.user_id == request.actor.the_user.pk
     try:
         service.remove_member(request.actor, membership)
     except Conflict as refusal:
@@ -98,7 +99,7 @@ def member_remove(request: HttpRequest, public_id: str) -> HttpResponse:
 
 @login_not_required
 @never_cache
-def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
+def invitation_accept(request: Request, token: str) -> HttpResponse:
     """The page behind the link in the mail; signed out, it leads through sign-up or sign-in and back."""
     invitation = invite_service.find_invitation(token)
     if request.method == "POST":
@@ -115,12 +116,12 @@ def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
     if invitation.is_open:
         state = "signed_out"
         if actor.kind is ActorKind.PERSON:
-            state = "ready" if actor.user.email.lower() == invitation.email.lower() else "somebody_else"
+            state = "ready" if actor.the_user.email.lower() == invitation.email.lower() else "somebody_else"
     context = {"invitation": invitation, "state": state}
     return render(request, "tenants/invitations/accept.html", context, status=410 if state == "over" else 200)
 
 
-def _page(request: HttpRequest, form: InviteForm, status: int = 200) -> HttpResponse:
+def _page(request: Request, form: InviteForm, status: int = 200) -> HttpResponse:
     actor = request.actor
     given = service.roles_given_by(actor)
     manages = actor.may("members.manage")
@@ -132,11 +133,11 @@ def _page(request: HttpRequest, form: InviteForm, status: int = 200) -> HttpResp
         rows.append(
             {
                 "membership": membership,
-                "is_me": membership.user_id == actor.user.pk,
+                "is_me": membership.user_id == actor.the_user.pk,
                 "may_change": manages and within,
             }
         )
-    pending = []
+    pending = Invitation.objects.none()
     if actor.may("members.invite"):
         pending = (
             Invitation.objects.visible_to(actor)

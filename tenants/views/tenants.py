@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from tenants.errors import Conflict, Invalid
 from tenants.forms import TenantForm, add_faults
+from tenants.http import Request
 from tenants.models import Membership, Tenant, TenantKey
 from tenants.permissions import require
 from tenants.services import tenants as service
 from tenants.views.common import needs_tenant
 
 
-def tenant_new(request: HttpRequest) -> HttpResponse:
+def tenant_new(request: Request) -> HttpResponse:
     form = TenantForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -31,7 +32,7 @@ def tenant_new(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-def tenant_switch(request: HttpRequest) -> HttpResponse:
+def tenant_switch(request: Request) -> HttpResponse:
     wanted = request.POST.get("tenant", "").replace("\0", "")  # PostgreSQL takes no NUL
     tenant = get_object_or_404(Tenant.objects.visible_to(request.actor), public_id=wanted)
     service.switch_tenant(request.actor, tenant)
@@ -39,15 +40,15 @@ def tenant_switch(request: HttpRequest) -> HttpResponse:
 
 
 @needs_tenant
-def tenant_settings(request: HttpRequest) -> HttpResponse:
+def tenant_settings(request: Request) -> HttpResponse:
     actor = request.actor
     require(actor, "tenant.view")
     if request.method == "POST":
         require(actor, "tenant.manage", actor.tenant)
-    form = TenantForm(request.POST or None, instance=Tenant.objects.get(pk=actor.tenant.pk))
+    form = TenantForm(request.POST or None, instance=Tenant.objects.get(pk=actor.the_tenant.pk))
     if request.method == "POST" and form.is_valid():
         try:
-            service.rename_tenant(actor, actor.tenant, name=form.cleaned_data["name"])
+            service.rename_tenant(actor, actor.the_tenant, name=form.cleaned_data["name"])
         except (Invalid, Conflict) as refusal:
             add_faults(form, refusal)
         else:

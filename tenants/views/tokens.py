@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 
 from tenants.errors import Invalid
 from tenants.forms import TokenForm, add_faults
+from tenants.http import Request
 from tenants.models import ApiToken
 from tenants.permissions import require
 from tenants.services import tokens as service
@@ -31,7 +32,7 @@ _TRY = {
 
 
 @needs_tenant
-def token_list(request: HttpRequest) -> HttpResponse:
+def token_list(request: Request) -> HttpResponse:
     require(request.actor, "tokens.view")
     tokens = list(
         ApiToken.objects.managed_by(request.actor)
@@ -50,7 +51,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
 
 @needs_tenant
 @never_cache
-def token_new(request: HttpRequest) -> HttpResponse:
+def token_new(request: Request) -> HttpResponse:
     require(request.actor, "tokens.create")
     form = TokenForm(request.actor, request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -65,7 +66,7 @@ def token_new(request: HttpRequest) -> HttpResponse:
 
 @needs_tenant
 @require_POST
-def token_revoke(request: HttpRequest, public_id: str) -> HttpResponse:
+def token_revoke(request: Request, public_id: str) -> HttpResponse:
     token = get_object_or_404(ApiToken.objects.visible_to(request.actor), public_id=public_id)
     service.revoke_token(request.actor, token)
     messages.success(request, _("%(token)s was revoked and answers no more.") % {"token": token.name})
