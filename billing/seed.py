@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from django.conf import settings
+from django.utils.translation import gettext_noop as _
 
 from billing.models import InvoiceSequence, Meter, PriceVersion
 
@@ -15,11 +16,25 @@ HOUR = Decimal(3600)
 
 # key, title, base unit, natural unit, base units in it, first price
 METERS = [
-    ("train.process", "Training processes", "process-second", "process-hour", HOUR, Decimal("0.06")),
-    ("train.gpu", "Training GPUs", "GPU-second", "GPU-hour", HOUR, Decimal("2.50")),
-    ("storage", "Storage", "byte-second", "GiB-month", GIB_MONTH, Decimal("0.04")),
-    ("endpoint.requests", "Endpoint requests", "request", "1,000 requests", Decimal(1000), Decimal("0.02")),
-    ("endpoint.replica", "Endpoint replicas", "replica-second", "replica-hour", HOUR, Decimal("0.01")),
+    ("train.process", _("Training processes"), _("process-second"), _("process-hour"), HOUR, Decimal("0.06")),
+    ("train.gpu", _("Training GPUs"), _("GPU-second"), _("GPU-hour"), HOUR, Decimal("2.50")),
+    ("storage", _("Storage"), _("byte-second"), _("GiB-month"), GIB_MONTH, Decimal("0.04")),
+    (
+        "endpoint.requests",
+        _("Endpoint requests"),
+        _("request"),
+        _("1,000 requests"),
+        Decimal(1000),
+        Decimal("0.02"),
+    ),
+    (
+        "endpoint.replica",
+        _("Endpoint replicas"),
+        _("replica-second"),
+        _("replica-hour"),
+        HOUR,
+        Decimal("0.01"),
+    ),
 ]
 
 

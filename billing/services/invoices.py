@@ -289,3 +289,14 @@ def _require_reader(actor: Actor, tenant: Tenant) -> None:
 def exact_total(made: Document) -> Decimal:
     """The sum of a document's lines before rounding."""
     return money.total([line.exact for line, _parts in made.lines])
+
+
+def finalize_shown(
+    actor: Actor, shown_id: str, *, early: bool = False, period_start: datetime | None = None
+) -> Invoice:
+    """Finalize the draft behind an id of an address; a frozen invoice's id gives that invoice."""
+    found = find(actor, shown_id).invoice
+    require(actor, "invoices.finalize")
+    if not found.is_draft:
+        return found
+    return finalize(actor, found.tenant, found.month, early=early, period_start=period_start)

@@ -26,8 +26,9 @@ where held.seconds is distinct from told.seconds
 """
 _DAYS = """
 with events as (
-  select (event_time at time zone 'UTC')::date as day, price_id, subject, user_label, sum(quantity) as quantity
-  from billing_usageevent where tenant_id = %s group by 1, 2, 3, 4
+  select (event_time at time zone 'UTC')::date as day, price_id, subject, user_label,
+    sum(quantity) as quantity
+  from billing_usageevent where tenant_id = %s group by 1, price_id, subject, user_label
 ), days as (
   select day, price_id, subject, user_label, quantity from billing_usageday where tenant_id = %s
 )

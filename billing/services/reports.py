@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet, Sum
@@ -14,7 +16,15 @@ from billing.months import Month
 from billing.services import prices
 from tenants.models import Tenant
 
-GROUPS = ("day", "tenant", "subject", "meter", "user")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectCost:
+    """What one subject used and cost."""
+
+    subject: str
+    title: str
+    cost: Decimal
+    used: list[tuple[str, Decimal, str]]  # (meter title, natural quantity, natural unit)
 
 
 def cost_of(tenant: Tenant, subject: str) -> Decimal:
@@ -58,15 +68,50 @@ def spend_by_day(tenant: Tenant, month: Month) -> dict[date, dict[str, Decimal]]
     rows = UsageDay.objects.filter(tenant=tenant).between(month.first, month.next.first)
     for row, cost in priced(rows, "day", "price__meter"):
         day = found[row["day"]]
-        day[row["price__meter"]] = day.get(row["price__meter"], money.ZERO) + cost
+        day[row["price__meter"]] = money.EXACT.add(day.get(row["price__meter"], money.ZERO), cost)
     return found
+
+
+def spend_by_subject(tenant: Tenant, month: Month) -> list[SubjectCost]:
+    """What each subject used and cost in a month, the dearest first."""
+    rows = UsageDay.objects.filter(tenant=tenant).between(month.first, month.next.first)
+    found: dict[str, dict[str, Any]] = {}
+    fields = ("subject", "price__meter__title", "price__unit", "price__unit_size")
+    for row, cost in priced(rows, *fields):
+        one = found.setdefault(row["subject"], {"cost": [], "used": {}})
+        one["cost"].append(cost)
+        kind = (row["price__meter__title"], row["price__unit"])
+        amount = money.EXACT.divide(row["sum"], row["price__unit_size"])
+        one["used"][kind] = money.EXACT.add(one["used"].get(kind, money.ZERO), amount)
+    titles = dict(rows.order_by("day", "id").values_list("subject", "subject_title"))  # the latest wins
+    costs = [
+        SubjectCost(
+            subject=subject,
+            title=titles[subject],
+            cost=money.total(one["cost"]),
+            used=[(title, amount, unit) for (title, unit), amount in sorted(one["used"].items())],
+        )
+        for subject, one in found.items()
+    ]
+    return sorted(costs, key=lambda one: (-one.cost, one.subject))
+
+
+def usage_rows(tenant: Tenant, month: Month) -> list[dict[str, Any]]:
+    """Every priced sum of a month by day, subject and price: the finest export."""
+    rows = UsageDay.objects.filter(tenant=tenant).between(month.first, month.next.first)
+    fields = (
+        "day", "subject", "subject_title", "user_label", "price__meter", "price__sku", "price__meter__unit",
+        "price__unit", "price__unit_size", "price__unit_price", "price__currency",
+    )  # fmt: skip
+    found = [{**row, "cost": cost} for row, cost in priced(rows, *fields)]
+    return sorted(found, key=lambda row: (row["day"], row["subject"], row["price__meter"], row["price_id"]))
 
 
 def _cost(rows: QuerySet[UsageDay]) -> Decimal:
     return money.total([cost for _row, cost in priced(rows)])
 
 
-def priced(rows: QuerySet[UsageDay], *by: str) -> list[tuple[dict, Decimal]]:
+def priced(rows: QuerySet[UsageDay], *by: str) -> list[tuple[dict[str, Any], Decimal]]:
     """Rows grouped by fields and price, each with its exact cost."""
     rows = rows.filter(price__currency=settings.CURRENCY).order_by()
     sums = list(rows.values("price_id", *by).annotate(sum=Sum("quantity")))

@@ -10,6 +10,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from billing import clock as billing_clock
+from billing import rating
 from billing.errors import NothingToBill, NotYet
 from billing.models import AccountKind, Invoice, InvoiceLine, LedgerEntry, LedgerTransaction, UsageEvent
 from billing.months import Month
@@ -263,7 +264,7 @@ def test_the_invoice_keeps_the_names_of_its_day(tenant, clock, as_staff, as_ana,
     assert invoices.find(as_ana, invoice.public_id).invoice.buyer_name == "Lab"
 
 
-# -- races, on real connections ----------------------------------------------------------------------------------
+# -- races, on real connections ------------------------------------------------------------------------------
 
 
 def together(count, act):
@@ -305,10 +306,7 @@ def test_two_beats_at_once_bill_every_second_once():
     assert set(together(6, lambda _: metering.beat(held.pk, fence="f"))) == {metering.Verdict.CONTINUE}
     held = held.reload()
     billed = sum(UsageEvent.objects.values_list("quantity", flat=True))
-    assert (
-        billed
-        == Decimal((held.settled_through - held.started_at) // timedelta(microseconds=1)).scaleb(-6) * 3
-    )
+    assert billed == rating.seconds(held.started_at, held.settled_through) * 3
     assert reconcile.check(tenant) == []
 
 

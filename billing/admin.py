@@ -1,0 +1,65 @@
+"""Prices in the site administration: added, never changed or deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from billing import clock
+from billing.models import PriceVersion
+from billing.services import prices
+
+
+class NewPrice(forms.ModelForm):
+    """A price that starts now or later; unit and currency come from the meter and the installation."""
+
+    valid_from = forms.SplitDateTimeField(
+        label=_("valid from"),
+        required=False,
+        widget=admin.widgets.AdminSplitDateTime,
+        help_text=_("UTC. Empty: from now on. What was used before keeps its price."),
+    )
+
+    class Meta:
+        model = PriceVersion
+        fields = ["meter", "sku", "unit_price", "valid_from"]
+
+    def clean_valid_from(self) -> Any:
+        start = self.cleaned_data["valid_from"]
+        if start is not None and start < clock.now():
+            raise forms.ValidationError(_("A price starts now or later."))
+        return start
+
+
+@admin.register(PriceVersion)
+class PriceVersionAdmin(admin.ModelAdmin):
+    form = NewPrice
+    list_display = ["meter", "sku", "unit_price", "currency", "unit", "valid_from", "valid_to"]
+    list_filter = ["meter", "currency"]
+    ordering = ["meter", "sku", "-valid_from"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.actor.may("prices.manage")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.actor.may("prices.manage")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: PriceVersion, form: NewPrice, change: bool) -> None:
+        made = prices.set_price(
+            request.actor,
+            meter=form.cleaned_data["meter"].key,
+            sku=form.cleaned_data["sku"],
+            unit_price=form.cleaned_data["unit_price"],
+            valid_from=form.cleaned_data["valid_from"],
+        )
+        obj.pk = made.pk

@@ -1,0 +1,77 @@
+"""Invoices of a tenant: the running draft and the frozen ones."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from billing import clock, pdf
+from billing.models import Invoice
+from billing.months import Month
+from billing.services import invoices
+from tenants.errors import Refused
+from tenants.permissions import require
+
+
+@require_GET
+def invoice_list(request: HttpRequest) -> HttpResponse:
+    require(request.actor, "invoices.view")
+    rows = Invoice.objects.visible_to(request.actor).filter(finalized_at__isnull=False)
+    context = {
+        "draft": invoices.draft(request.actor, request.actor.tenant, Month.of(clock.now())).invoice,
+        "page_obj": Paginator(rows, 50).get_page(request.GET.get("page")),
+    }
+    return render(request, "billing/invoices/list.html", context)
+
+
+@require_GET
+def invoice_detail(request: HttpRequest, public_id: str) -> HttpResponse:
+    document = invoices.find(request.actor, public_id)
+    invoice = document.invoice
+    if invoice.shown_id != public_id:
+        return redirect(invoice)
+    now = clock.now()
+    context = {
+        "document": document,
+        "invoice": invoice,
+        "rounded_off": invoice.total - invoices.exact_total(document),
+        "still_running": invoice.is_draft and now < invoice.period_end,
+        "may_finalize": invoice.is_draft and document.lines and request.actor.may("invoices.finalize"),
+        "own": request.actor.tenant is not None and request.actor.tenant.pk == invoice.tenant_id,
+    }
+    return render(request, "billing/invoices/detail.html", context)
+
+
+@require_GET
+def invoice_pdf(request: HttpRequest, public_id: str) -> HttpResponse:
+    document = invoices.find(request.actor, public_id)
+    if document.invoice.is_draft:
+        raise Http404
+    return HttpResponse(
+        pdf.render(document),
+        content_type="application/pdf",
+        headers={"Content-Disposition": f'inline; filename="{document.invoice.number}.pdf"'},
+    )
+
+
+@require_POST
+def invoice_finalize(request: HttpRequest, public_id: str) -> HttpResponse:
+    try:
+        invoice = invoices.finalize_shown(
+            request.actor,
+            public_id,
+            early=request.POST.get("early") == "yes",
+            period_start=parse_datetime(request.POST.get("period_start", "")),
+        )
+    except Refused as refusal:
+        if refusal.status != 409:
+            raise
+        messages.error(request, refusal.detail)
+        return redirect("billing:invoice_detail", public_id)
+    messages.success(request, _("%(number)s is finalized.") % {"number": invoice.number})
+    return redirect(invoice)

@@ -1,0 +1,84 @@
+"""Costs of the whole installation, for staff."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET
+
+from billing import clock, csvs
+from billing.forms import GROUP_LABELS, ReportForm
+from billing.months import Month
+from billing.services import costs, invoices
+from tenants.errors import Invalid
+from tenants.models import Tenant
+from tenants.permissions import require
+
+
+@require_GET
+def report(request: HttpRequest) -> HttpResponse:
+    require(request.actor, "platform.reports")
+    form = ReportForm.of(request.GET)
+    found = None
+    if form.is_valid():
+        try:
+            found = costs.report(request.actor, **form.chosen)
+        except Invalid as refusal:
+            form.add_error("end", refusal.detail)
+    context = {
+        "form": form,
+        "report": found,
+        "group_label": GROUP_LABELS.get(form.data["by"], ""),
+        "presets": _presets(form.data["by"]),
+        "query": urlencode({key: value for key, value in form.data.items() if key in form.fields}),
+        "invoices": invoices.readable_by(request.actor).select_related("tenant")[:12],
+        "drafts": _drafts(),
+    }
+    return render(request, "billing/reports/costs.html", context, status=200 if found else 422)
+
+
+@require_GET
+def report_csv(request: HttpRequest) -> StreamingHttpResponse:
+    require(request.actor, "platform.reports")
+    form = ReportForm.of(request.GET)
+    if not form.is_valid():
+        raise Invalid(" ".join(message for errors in form.errors.values() for message in errors))
+    found = costs.report(request.actor, **form.chosen)
+    header = [found.group, "label", "tenant", "cost", "currency", "from", "to", "complete_through"]
+    rows = (
+        [
+            row.key, row.label, row.tenant, row.cost, found.currency,
+            found.start, found.end, found.complete_through,
+        ]
+        for row in found.rows
+    )  # fmt: skip
+    return csvs.response(request, f"costs-{found.start}-{found.end}-{found.group}.csv", header, rows)
+
+
+def _presets(by: str) -> list[dict[str, Any]]:
+    today = clock.now().date()
+    month = Month.of(today)
+    spans = [
+        (_("This month"), month.first, today + timedelta(days=1)),
+        (_("Last month"), month.previous.first, month.first),
+        (_("30 days"), today - timedelta(days=29), today + timedelta(days=1)),
+        (_("12 months"), today.replace(year=today.year - 1, day=1), today + timedelta(days=1)),
+    ]
+    return [
+        {"label": label, "query": urlencode({"start": start, "end": end, "by": by})}
+        for label, start, end in spans
+    ]
+
+
+def _drafts() -> list[tuple[Tenant, str]]:
+    """Every tenant with the id of this month's draft."""
+    month = Month.of(clock.now())
+    return [
+        (tenant, f"draft-{tenant.public_id}-{month}")
+        for tenant in Tenant.objects.filter(closed_at=None).order_by("name")
+    ]

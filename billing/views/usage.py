@@ -1,0 +1,139 @@
+"""What the active tenant used and spent."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from billing import clock, csvs, money
+from billing.forms import BudgetForm
+from billing.models import Budget, Meter
+from billing.months import Month
+from billing.services import budgets, reports
+from tenants.actor import Actor
+from tenants.permissions import require
+
+COLUMNS = [
+    "day", "subject", "title", "user", "meter", "sku", "quantity", "unit",
+    "price_quantity", "price_unit", "unit_price", "cost", "currency",
+]  # fmt: skip
+
+
+@require_GET
+def usage(request: HttpRequest) -> HttpResponse:
+    require(request.actor, "usage.view")
+    return _page(request, _month(request))
+
+
+@require_GET
+def usage_csv(request: HttpRequest) -> StreamingHttpResponse:
+    require(request.actor, "usage.view")
+    tenant, month = request.actor.tenant, _month(request)
+    rows = (
+        [
+            row["day"], row["subject"], row["subject_title"], row["user_label"], row["price__meter"],
+            row["price__sku"], row["sum"], row["price__meter__unit"],
+            money.EXACT.divide(row["sum"], row["price__unit_size"]), row["price__unit"],
+            row["price__unit_price"], row["cost"], row["price__currency"],
+        ]
+        for row in reports.usage_rows(tenant, month)
+    )  # fmt: skip
+    return csvs.response(request, f"usage-{tenant.slug}-{month}.csv", COLUMNS, rows)
+
+
+@require_POST
+def budget_set(request: HttpRequest) -> HttpResponse:
+    require(request.actor, "budgets.manage")
+    form = BudgetForm(request.POST)
+    if not form.is_valid():
+        return _page(request, Month.of(clock.now()), form=form, status=422)
+    budgets.set_budget(request.actor, **form.cleaned_data)
+    messages.success(request, _("The budget is set."))
+    return redirect("billing:usage")
+
+
+@require_POST
+def budget_remove(request: HttpRequest) -> HttpResponse:
+    budgets.remove_budget(request.actor)
+    messages.success(request, _("The budget is removed."))
+    return redirect("billing:usage")
+
+
+def _page(
+    request: HttpRequest, month: Month, *, form: BudgetForm | None = None, status: int = 200
+) -> HttpResponse:
+    actor: Actor = request.actor
+    now = clock.now()
+    current = Month.of(now)
+    spent = reports.month_to_date(actor.tenant, month)
+    standing = budgets.standing(actor.tenant) if actor.may("budgets.view") else None
+    budget = standing.budget if standing else None
+    context = {
+        "month": month,
+        "is_current": month == current,
+        "previous": month.previous,
+        "next": month.next if month < current else None,
+        "spent": spent,
+        "before": reports.month_to_date(actor.tenant, month.previous),
+        "forecast": _forecast(spent, month, now) if month == current else None,
+        "standing": standing if month == current else None,
+        "tone": _tone(standing.percent) if standing else "ok",
+        "left": max(standing.left, money.ZERO) if standing else None,
+        "chart": _chart(actor, month),
+        "subjects": reports.spend_by_subject(actor.tenant, month),
+        "currency": settings.CURRENCY,
+        "budget": budget,
+        "may_manage": actor.may("budgets.manage"),
+        "form": form or BudgetForm(initial=_initial(budget)),
+    }
+    return render(request, "billing/usage/month.html", context, status=status)
+
+
+def _month(request: HttpRequest) -> Month:
+    if not (text := request.GET.get("month")):
+        return Month.of(clock.now())
+    try:
+        return Month.parse(text)
+    except ValueError as error:
+        raise Http404 from error
+
+
+def _chart(actor: Actor, month: Month) -> dict[str, Any]:
+    days = reports.spend_by_day(actor.tenant, month)
+    titles = dict(Meter.objects.order_by("key").values_list("key", "title"))
+    used = [key for key in titles if any(key in costs for costs in days.values())]
+    return {
+        "labels": [str(day.day) for day in days],
+        "series": [
+            {"name": _(titles[key]), "values": [costs.get(key, money.ZERO) for costs in days.values()]}
+            for key in used
+        ],
+        "unit": settings.CURRENCY,
+    }
+
+
+def _forecast(spent: Decimal, month: Month, now: datetime) -> Decimal | None:
+    """The whole month at the pace so far; nothing on the first day, which says too little."""
+    gone, whole = now - month.start, month.end - month.start
+    if gone.days < 1:
+        return None
+    second = timedelta(seconds=1)
+    return money.price_of(spent, unit_price=Decimal(whole // second), unit_size=Decimal(gone // second))
+
+
+def _tone(percent: int) -> str:
+    return "bad" if percent >= 100 else "warn" if percent >= 80 else "ok"
+
+
+def _initial(budget: Budget | None) -> dict[str, Any]:
+    if budget is None:
+        return {}
+    return {"amount": money.text(budget.amount, settings.CURRENCY), "mode": budget.mode}
