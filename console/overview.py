@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet, Sum
+from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -71,12 +71,12 @@ DONE = {
 
 
 def moving_jobs(actor: Actor) -> QuerySet[Job]:
-    """Jobs that are not over, what runs first."""
+    """Jobs that are not over, the longest running first."""
     return (
         Job.objects.visible_to(actor)
         .exclude(status__in=[JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED])
         .select_related("created_by")
-        .order_by("-started_at", "-created_at")
+        .order_by(F("started_at").asc(nulls_last=True), "created_at")
     )
 
 

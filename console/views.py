@@ -29,7 +29,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     steps = read.checklist(actor)
     done = sum(step["done"] for step in steps)
     if done == 0 and actor.may("jobs.submit"):
-        snippet = f'curl {settings.BASE_URL}/api/v1/datasets -H "Authorization: Bearer $TAUON_TOKEN"'
+        snippet = f'curl {settings.BASE_URL}/api/v1/datasets \\\n  -H "Authorization: Bearer $TAUON_TOKEN"'
         return render(request, "console/welcome.html", {"steps": steps, "snippet": snippet})
     context = {
         **read.moving(actor),
@@ -47,7 +47,7 @@ def overview_live(request: HttpRequest) -> HttpResponse:
     actor = request.actor
     if actor.tenant is None:
         return HttpResponse(status=204)
-    return render(request, "console/_moving.html", read.moving(actor))
+    return render(request, "console/_moving.html", {**read.moving(actor), "again": True})
 
 
 def search(request: HttpRequest) -> HttpResponse:
