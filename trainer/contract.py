@@ -81,6 +81,7 @@ class EventKind(StrEnum):
         "state"  # {"phase": "starting|training|evaluating|compressing|exporting|done|cancelled|preempted"}
     )
     PROGRESS = "progress"  # {"step": int, "total_steps": int, "epoch": int, "eta_s": float | None}
+    # a step done again after a restart is told again, with the same value
     METRIC = "metric"  # {"step": int, "name": "train/loss", "value": float}
     LOG = "log"  # {"level": "info|warning|error", "text": str}
     CHECKPOINT = "checkpoint"  # {"step": int, "path": str}

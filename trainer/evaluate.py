@@ -21,6 +21,7 @@ from trainer.data import Columns, Indices, take, words
 
 ROUNDS = 7
 CALLS_PER_ROUND = 60
+WARM_UP_CALLS = 5
 BUDGET_S = 6.0  # for the timing of all bundles together; slow models get fewer calls
 _TEXT = "text:"  # columns of words are stored as UTF-8 JSON: numpy would need pickle
 
@@ -103,18 +104,18 @@ def _latencies(bundles: Sequence[Bundle], inputs: Columns, *, rows: int) -> list
     chosen = [np.asarray([row % rows]) for row in range(min(rows, CALLS_PER_ROUND))]
     feeds = [[bundle.feed(bundle.encode(take(inputs, row))) for row in chosen] for bundle in bundles]
     times: list[list[float]] = [[] for _ in bundles]
+    began = time.perf_counter()
     for bundle, ready in zip(bundles, feeds, strict=True):
-        for feed in ready[:10]:
+        for feed in ready[:WARM_UP_CALLS]:
             bundle.session.run(None, feed)
+    one_of_each_s = (time.perf_counter() - began) / WARM_UP_CALLS
+    calls = max(3, min(CALLS_PER_ROUND, int(BUDGET_S / (ROUNDS * one_of_each_s))))
     gc.disable()
-    deadline = time.perf_counter() + BUDGET_S
     for _ in range(ROUNDS):
         for bundle, ready, into in zip(bundles, feeds, times, strict=True):
-            for feed in ready:
+            for feed in ready[:calls]:
                 began = time.perf_counter()
                 bundle.session.run(None, feed)
                 into.append((time.perf_counter() - began) * 1000)
-        if time.perf_counter() > deadline:
-            break
     gc.enable()
     return times

@@ -81,6 +81,8 @@ class _Training:
             precision=usable_precision(run, gang),
             seed=hyper.seed,
         )
+        if self.stepper.precision is not run.spec.resources.precision:
+            run.events.log("fp16 needs a GPU; training in fp32 on the CPU.", level="warning")
         self.pending: list[tuple[int, Tensor]] = []  # losses not yet summed over the ranks and shown
         self.saved_step = -1
         self.next_save = 0.0
@@ -203,11 +205,9 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
 
 
 def usable_precision(run: Run, gang: Gang) -> Precision:
+    """fp16 needs a GPU; elsewhere fp32 is what trains."""
     asked = run.spec.resources.precision
-    if asked is Precision.FP16 and gang.device.type == "cpu":
-        run.events.log("fp16 needs a GPU; training in fp32 on the CPU.", level="warning")
-        return Precision.FP32
-    return asked
+    return Precision.FP32 if asked is Precision.FP16 and gang.device.type == "cpu" else asked
 
 
 def probabilities(

@@ -162,6 +162,10 @@ def test_a_run_killed_after_its_training_goes_on_with_the_compression(tmp_path: 
     assert losses(spec) == trained
     assert manifest(spec).steps == max(trained)
 
+    (spec.parent / "control.json").write_text('{"cancel": true}')
+    assert engine(spec, "compress").returncode == Exit.CANCELLED
+    assert not (spec.parent / "result" / "manifest.json").exists()  # no old report beside half a result
+
 
 def test_a_checkpoint_that_rotted_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
     spec = digits_run(tmp_path, images=300, epochs=2)

@@ -28,7 +28,7 @@ class Picture(nn.Module):
         channels, side = int(transform["channels"]), int(transform["side"])
         self.register_buffer("mean", torch.tensor(transform["mean"]).reshape(1, channels, 1, 1))
         self.register_buffer("scale", torch.tensor(transform["scale"]).reshape(1, channels, 1, 1))
-        width = 32
+        width = 32 if side <= 32 else 16  # the first layers cost most: they see every pixel
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         while side > 4:
             wider = min(2 * width, 128)
@@ -59,9 +59,10 @@ class TextBag(nn.Module):
     def __init__(self, transform: Mapping[str, Any], classes: int) -> None:
         super().__init__()
         self.table = nn.Embedding(int(transform["buckets"]) + 1, TEXT_WIDTH, padding_idx=0)
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(TEXT_WIDTH, classes))
+        last = nn.Linear(TEXT_WIDTH, classes)
+        self.head = nn.Sequential(nn.Dropout(0.2), last)
         nn.init.zeros_(self.table.weight)
-        nn.init.normal_(self.head[1].weight)  # the larger, the sooner the zeros of the table move
+        nn.init.normal_(last.weight)  # the larger these are, the sooner the zeros of the table move
 
     def forward(self, ids_BL: Tensor) -> Tensor:
         mask_BL = (ids_BL != 0).to(self.table.weight.dtype)
