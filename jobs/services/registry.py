@@ -115,7 +115,8 @@ def _save(
         artifact.save(force_insert=True)
     audit.record(
         SYSTEM, "model.registered", model,
-        version=number, chosen=manifest.chosen, job=job.public_id, attempt=attempt.number if attempt else None,
+        version=number, chosen=manifest.chosen, job=job.public_id,
+        attempt=attempt.number if attempt else None,
     )  # fmt: skip
 
 
