@@ -23,6 +23,7 @@ from billing.models import (
     InvoicePart,
     InvoiceSequence,
     Meter,
+    UsageDay,
 )
 from billing.months import Month
 from billing.services import ledger, locks, reconcile, unbilled
@@ -74,6 +75,22 @@ def draft_target(tenant_id: str, month: str) -> tuple[Tenant, Month]:
     if tenant is None:
         raise Hidden
     return tenant, parsed
+
+
+def open_drafts(actor: Actor) -> list[Invoice]:
+    """For staff: every tenant's months that have usage and no invoice to their end yet, oldest first."""
+    require(actor, "platform.reports")
+    months: dict[int, set[Month]] = {}
+    for tenant_id, day in UsageDay.objects.values_list("tenant_id", "day").distinct():
+        months.setdefault(tenant_id, set()).add(Month.of(day))
+    found = []
+    for tenant in Tenant.objects.filter(pk__in=months):
+        last = unbilled.last_invoice(tenant)
+        for month in months[tenant.pk]:
+            if last is None or last.period_end < month.end:
+                made = _compose(tenant, unbilled.window(tenant, month, period_end=month.end))
+                found += [made.invoice] if made.lines else []
+    return sorted(found, key=lambda invoice: (invoice.period_start, invoice.buyer_name))
 
 
 def document(invoice: Invoice) -> Document:

@@ -16,7 +16,6 @@ from billing.forms import GROUP_LABELS, ReportForm
 from billing.months import Month
 from billing.services import costs, invoices
 from tenants.errors import Invalid
-from tenants.models import Tenant
 from tenants.permissions import require
 
 
@@ -34,10 +33,10 @@ def report(request: HttpRequest) -> HttpResponse:
         "form": form,
         "report": found,
         "group_label": GROUP_LABELS.get(form.data["by"], ""),
-        "presets": _presets(form.data["by"]),
+        "presets": _presets(form),
         "query": urlencode({key: value for key, value in form.data.items() if key in form.fields}),
         "invoices": invoices.readable_by(request.actor).select_related("tenant")[:12],
-        "drafts": _drafts(),
+        "drafts": invoices.open_drafts(request.actor),
     }
     return render(request, "billing/reports/costs.html", context, status=200 if found else 422)
 
@@ -60,25 +59,22 @@ def report_csv(request: HttpRequest) -> StreamingHttpResponse:
     return csvs.response(request, f"costs-{found.start}-{found.end}-{found.group}.csv", header, rows)
 
 
-def _presets(by: str) -> list[dict[str, Any]]:
+def _presets(form: ReportForm) -> list[dict[str, Any]]:
     today = clock.now().date()
-    month = Month.of(today)
+    month, tomorrow = Month.of(today), today + timedelta(days=1)
     spans = [
-        (_("This month"), month.first, today + timedelta(days=1)),
+        (_("This month"), month.first, tomorrow),
         (_("Last month"), month.previous.first, month.first),
-        (_("30 days"), today - timedelta(days=29), today + timedelta(days=1)),
-        (_("12 months"), today.replace(year=today.year - 1, day=1), today + timedelta(days=1)),
+        (_("30 days"), tomorrow - timedelta(days=30), tomorrow),
+        (_("12 months"), today.replace(year=today.year - 1, day=1), tomorrow),
     ]
+    kept = {key: form.data[key] for key in ("by", "tenant", "meter") if form.data.get(key)}
+    here = (form.data["start"], form.data["end"])
     return [
-        {"label": label, "query": urlencode({"start": start, "end": end, "by": by})}
+        {
+            "label": label,
+            "query": urlencode({"start": start, "end": end, **kept}),
+            "current": here == (start.isoformat(), end.isoformat()),
+        }
         for label, start, end in spans
-    ]
-
-
-def _drafts() -> list[tuple[Tenant, str]]:
-    """Every tenant with the id of this month's draft."""
-    month = Month.of(clock.now())
-    return [
-        (tenant, f"draft-{tenant.public_id}-{month}")
-        for tenant in Tenant.objects.filter(closed_at=None).order_by("name")
     ]
