@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from celery import Celery
+from celery.platforms import SecurityWarning
 
 from console import embedded
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 embedded.configure_urls()
+
+# Celery warns root because of pickle; only JSON is accepted here
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = Celery("tauon")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -139,7 +139,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG or TESTING
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "console.static_files.Storage"
     },
 }
 RUNS_DIR = VAR_DIR / "runs"  # working folders of training attempts; the truth is in storage and the database

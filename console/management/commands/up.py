@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import connections
 
-from console import embedded, env, first_start
+from console import embedded, env, first_start, static_files
 
 PYTHON = shlex.quote(sys.executable)
 # a training attempt saves a checkpoint and a model worker finishes its requests before they go
@@ -52,7 +52,7 @@ class Command(BaseCommand):
 
     def _prepare(self) -> None:
         call_command("migrate", verbosity=0, interactive=False)
-        call_command("collectstatic", verbosity=0, interactive=False)
+        static_files.collect()
 
     def _run(self, host: str, port: int, gateway_port: int, *, demo: bool) -> int:
         url = os.environ.get("TAUON_URL") or f"http://{host}:{port}"
@@ -94,14 +94,14 @@ class Command(BaseCommand):
 
 def processes(host: str, port: int, gateway_port: int) -> dict[str, str]:
     """Name -> command of every process of an installation on one machine."""
-    celery = f"{PYTHON} -m celery -A console.celery"
+    celery = f"{PYTHON} -m celery -q -A console.celery"
     return {
         "web": f"{PYTHON} -m daphne -b {host} -p {port} --access-log /dev/null console.asgi:application",
         "gateway": f"{PYTHON} -m uvicorn jobs.gateway:app --host {host} --port {gateway_port} "
         "--loop uvloop --http httptools --no-access-log --log-level warning",
-        "control": f"{celery} worker -Q control -n control@%h -c 2 --loglevel INFO",
+        "control": f"{celery} worker -Q control -n control@%h -c 2 --loglevel WARNING",
         # threads: an attempt only watches its gang; the work is in processes of their own
-        "runs": f"{celery} worker -Q runs -n runs@%h -P threads -c {max(4, settings.LOCAL_PROCESSES)} --loglevel INFO",
+        "runs": f"{celery} worker -Q runs -n runs@%h -P threads -c {max(4, settings.LOCAL_PROCESSES)} --loglevel WARNING",
         "beat": f"{celery} beat --loglevel WARNING -s {shlex.quote(str(env.var_dir() / 'beat'))}",
         "replicas": f"{PYTHON} manage.py run_replicas",
     }
