@@ -1,7 +1,143 @@
-"""Websocket consumers: nudged, then they read."""
+"""Websocket consumers: nudged, then they read. A nudge carries no data: losing one costs only a moment."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import parse_qs
 
-websocket_urlpatterns: list[Any] = []
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.contrib.auth.models import AnonymousUser
+from django.urls import path
+from django.utils import translation
+
+from jobs.services import progress
+from jobs.services.progress import News
+from tenants.actor import NOBODY, Actor, ActorKind
+from tenants.http import actor_from_token, actor_from_user, bearer
+from tenants.models import User
+
+log = logging.getLogger(__name__)
+
+POLL_S = 5.0  # a backstop for nudges that were lost
+PAUSE_S = 0.25  # at most four reads a second, however many nudges come
+SIGNED_OUT = 4401
+NOT_FOUND = 4404
+TRY_AGAIN = 1011
+
+# reads of many sockets must not queue behind one thread, nor behind page requests
+_readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live")
+
+
+class JobConsumer(AsyncJsonWebsocketConsumer):
+    """The stream of one job, from any number on: `/ws/jobs/<id>?after=<seq>`."""
+
+    async def connect(self) -> None:
+        self.job_id: str = self.scope["url_route"]["kwargs"]["job_id"]
+        self.last_seq = _after(self.scope)
+        self.shown: dict[str, Any] | None = None
+        self.news_there = asyncio.Event()
+        self.pump: asyncio.Task[None] | None = None
+        # a close code reaches a browser only on a socket that was accepted
+        await self.accept()
+        self.stream = f"job.{self.job_id}"
+        # join first, read second: what happens in between is nudged
+        await self.channel_layer.group_add(self.stream, self.channel_name)
+        self.pump = asyncio.create_task(self.run())
+
+    async def disconnect(self, code: int) -> None:
+        if self.pump is not None:
+            self.pump.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.pump
+        await self.channel_layer.group_discard(self.stream, self.channel_name)
+
+    async def receive_json(self, content: Any, **_: Any) -> None:
+        """Clients have nothing to say here."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **_: Any) -> None:
+        """Whatever a client sends is ignored, broken JSON included."""
+
+    async def nudge(self, message: dict[str, Any]) -> None:
+        self.news_there.set()
+
+    async def run(self) -> None:
+        """Read, send, wait for a nudge; until the job has ended or the reader may not see it any more."""
+        try:
+            while await self.send_news():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.news_there.wait(), POLL_S)
+                await asyncio.sleep(PAUSE_S)
+                self.news_there.clear()
+        except Exception:
+            # a socket that is open but deaf is worse than a closed one: the client comes back by itself
+            log.exception("live page lost", extra={"job": self.job_id})
+            await self.close(code=TRY_AGAIN)
+
+    async def send_news(self) -> bool:
+        """Everything there is; False when there is nothing more to come."""
+        while True:
+            actor, found = await self.read()
+            if found is None:
+                await self.close(code=SIGNED_OUT if actor.kind is ActorKind.NOBODY else NOT_FOUND)
+                return False
+            if found.events:
+                self.last_seq = found.last_seq
+                await self.send_json({"type": "events", "events": found.events, "last_seq": found.last_seq})
+            if found.job != self.shown:
+                self.shown = found.job
+                await self.send_json({"type": "job", "job": found.job})
+            if found.ended:
+                await self.send_json({"type": "end"})
+                await self.close(code=1000)
+                return False
+            if not found.more:
+                return True
+
+    async def read(self) -> tuple[Actor, News | None]:
+        read = database_sync_to_async(_read, thread_sensitive=False, executor=_readers)
+        return await read(self.scope, self.job_id, self.last_seq)
+
+
+def _read(scope: dict[str, Any], job_id: str, after: int) -> tuple[Actor, News | None]:
+    """Who this is and what they may see is asked again at every read: rights end while sockets are open."""
+    actor = actor_of(scope)
+    if actor.kind is ActorKind.NOBODY:
+        return actor, None
+    with translation.override(_language(scope)):
+        return actor, progress.news(actor, job_id, after=after)
+
+
+def actor_of(scope: dict[str, Any]) -> Actor:
+    """The actor of a socket: a bearer token wins over the session's cookie."""
+    headers = {name.lower(): value for name, value in scope.get("headers", [])}
+    if token := bearer(headers.get(b"authorization", b"").decode("latin-1")):
+        return actor_from_token(token) or NOBODY
+    user = scope.get("user") or AnonymousUser()
+    session = scope.get("session")
+    if not user.is_authenticated or (session is not None and not _still_signed_in(session)):
+        return NOBODY
+    fresh = User.objects.filter(pk=user.pk).first()
+    return actor_from_user(fresh)
+
+
+def _still_signed_in(session: Any) -> bool:
+    return bool(session.session_key and session.exists(session.session_key))
+
+
+def _language(scope: dict[str, Any]) -> str:
+    chosen = scope.get("cookies", {}).get("django_language", "en")
+    return str(chosen) if translation.check_for_language(chosen) else "en"
+
+
+def _after(scope: dict[str, Any]) -> int:
+    """`?after=` of the address; nonsense means from the beginning."""
+    given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("after", ["0"])[0]
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0
+
+
+websocket_urlpatterns = [path("ws/jobs/<str:job_id>", JobConsumer.as_asgi())]

@@ -1,1 +1,27 @@
 """Celery doors of jobs: three lines each, ids only."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from celery.signals import worker_init, worker_shutting_down
+
+from jobs.services import dispatch, schedule, shutdown
+
+# connected when the worker's parent loads this file, before it forks the pool
+worker_init.connect(shutdown.worker_opens)
+worker_shutting_down.connect(shutdown.worker_closes)
+
+
+@shared_task(name="jobs.schedule_jobs")
+def schedule_jobs() -> None:
+    schedule.schedule_once()
+
+
+@shared_task(name="jobs.run_attempt")
+def run_attempt(attempt_id: int) -> None:
+    dispatch.run_attempt(attempt_id)
+
+
+@shared_task(name="jobs.sweep_attempts")
+def sweep_attempts() -> None:
+    dispatch.sweep_attempts()

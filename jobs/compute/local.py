@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -168,10 +169,8 @@ def _members(run: str, leader: psutil.Process | None) -> list[psutil.Process]:
 
 
 def _send(process: psutil.Process, number: int) -> None:
-    try:
+    with contextlib.suppress(psutil.Error):
         process.send_signal(number)
-    except psutil.Error:
-        pass
 
 
 def _wait(done, timeout_s: float) -> None:  # type: ignore[no-untyped-def]
