@@ -31,6 +31,7 @@ class Gateway:
     def __init__(self, config: Config | None = None) -> None:
         self._config = config
         self._count = 0
+        self._holding = 0  # requests that wait for a worker to appear
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -151,7 +152,7 @@ class Gateway:
         payload = await call.body(self.config.max_body_bytes, self.config.deadline_s)
         try:
             async with asyncio.timeout(self.config.deadline_s):
-                answer = await self._ask(route, f"{call.path.split('/')[2]}/{route.slug}", payload)
+                route, answer = await self._ask(route, f"{call.path.split('/')[2]}/{route.slug}", payload)
         except TimeoutError:
             raise Problem(
                 504,
@@ -213,39 +214,50 @@ class Gateway:
             )
         return standing
 
-    async def _ask(self, route: Route, key: str, payload: bytes) -> Answer:
-        """Ask the least busy worker; if it dies or stops meanwhile, ask another, once.
+    async def _ask(self, route: Route, key: str, payload: bytes) -> tuple[Route, Answer]:
+        """Ask the least busy worker; if it dies meanwhile ask another, once: inference changes nothing.
 
-        That is safe because inference changes nothing.
+        Where a worker is expected any moment (one is being replaced, or its socket is not connected yet) the
+        request waits a little instead of failing. Returns the route that answered, which may be a newer one.
         """
-        worker = self.workers.pick(route.workers)
-        if worker is None:
+        lost = refused = 0
+        until = time.monotonic() + self.config.hold_s
+        while True:
+            worker = self.workers.pick(route.workers)
+            if worker is None:
+                await self._wait_for_worker(route, until)
+                route = self.follower.current.routes.get(key, route)
+                continue
+            if worker.in_flight >= self.config.max_in_flight:
+                raise problems.unavailable(
+                    "queue_full", "Too many requests wait for this endpoint. Try again."
+                )
+            try:
+                answer = await worker.ask(payload)
+            except WorkerLost:
+                log.warning("a worker of %s was lost with a request in flight", route.id)
+                lost += 1
+                if lost > 1:
+                    raise self._no_worker(route) from None
+            else:
+                worker.stopping = answer.status == 503 and b"stopping" in answer.body
+                refused += 1
+                if not worker.stopping or refused > 3:
+                    return route, answer
+            self.follower.refresh_soon()
+            until = time.monotonic() + self.config.failover_s
+
+    async def _wait_for_worker(self, route: Route, until: float) -> None:
+        """Wait for news; refuse when there is nothing to wait for, no time left, or too many wait already."""
+        left_s = until - time.monotonic()
+        expected = route.workers or route.status in ("live", "starting")
+        if not expected or left_s <= 0 or self._holding >= self.config.max_in_flight:
             raise self._no_worker(route)
-        if worker.in_flight >= self.config.max_in_flight:
-            raise problems.unavailable("queue_full", "Too many requests wait for this endpoint. Try again.")
-        answer = None
+        self._holding += 1
         try:
-            answer = await worker.ask(payload)
-        except WorkerLost:
-            log.warning("a worker of %s was lost with a request in flight", route.id)
-        if answer is not None and answer.status != 503:
-            return answer
-        if answer is not None:
-            worker.stopping = b"stopping" in answer.body
-        self.follower.refresh_soon()
-        until = time.monotonic() + self.config.failover_s
-        while (left_s := until - time.monotonic()) > 0:
-            now = self.follower.current.routes.get(key, route)
-            other = self.workers.pick(now.workers)
-            if other is not None and (answer is None or other is not worker):
-                try:
-                    return await other.ask(payload)
-                except WorkerLost:
-                    break
-            if answer is not None and not worker.stopping:
-                return answer  # full, not gone
             await self.workers.news(left_s)
-        raise self._no_worker(route)
+        finally:
+            self._holding -= 1
 
     def _no_worker(self, route: Route) -> Problem:
         if route.status == "stopped":

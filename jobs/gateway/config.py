@@ -19,6 +19,7 @@ class Config:
     deadline_s: float = 30.0
     max_in_flight: int = 256  # of one worker; more are refused rather than queued
     failover_s: float = 10.0  # how long a request whose worker died waits for another one
+    hold_s: float = 1.5  # how long a fresh request waits for a worker that is expected
     poll_s: float = 2.0
     segment_bytes: int = 16 * 1024 * 1024
 
@@ -38,6 +39,7 @@ class Config:
             deadline_s=_integer("TAUON_GATEWAY_DEADLINE_MS", 30_000) / 1000,
             max_in_flight=_integer("TAUON_GATEWAY_MAX_IN_FLIGHT", 256),
             failover_s=_integer("TAUON_GATEWAY_FAILOVER_MS", 10_000) / 1000,
+            hold_s=_integer("TAUON_GATEWAY_HOLD_MS", 1_500) / 1000,
             segment_bytes=_integer("TAUON_GATEWAY_SEGMENT_BYTES", 16 * 1024 * 1024),
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from jobs.gateway import frames
 from jobs.gateway.frames import Answer, WorkerLost
@@ -109,8 +110,7 @@ class _Line(asyncio.Protocol):
         self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._worker._connected(transport)
+        self._worker._connected(cast("asyncio.Transport", transport))  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
