@@ -12,14 +12,26 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models.registry import ModelVersion
-from jobs.states import REPLICA_LIVE, EndpointStatus, ReplicaStatus
+from jobs.states import ENDPOINT_ARROWS, REPLICA_LIVE, EndpointStatus, ReplicaStatus
+from tenants.lifecycle import Lifecycle, arrows
 from tenants.models import PublicIdField, TenantOwned
+
+REPLICA_ARROWS = arrows(
+    {
+        ReplicaStatus.STARTING: [],
+        ReplicaStatus.READY: [ReplicaStatus.STARTING],
+        ReplicaStatus.DRAINING: [ReplicaStatus.READY],
+        ReplicaStatus.STOPPED: REPLICA_LIVE,
+        ReplicaStatus.FAILED: REPLICA_LIVE,
+    }
+)
 
 
 class Endpoint(TenantOwned):
     """An address of a tenant that answers with a model. Private unless somebody ticks otherwise."""
 
     NOUN: ClassVar[str] = "endpoints"
+    LIFECYCLE: ClassVar[Lifecycle] = Lifecycle(noun="endpoint", arrows=ENDPOINT_ARROWS)
 
     public_id = PublicIdField("ep")
     name = models.CharField(_("name"), max_length=80)
@@ -85,6 +97,7 @@ class Replica(TenantOwned):
     """One model worker process of one revision."""
 
     SEEN_THROUGH: ClassVar[str | None] = "revision"
+    LIFECYCLE: ClassVar[Lifecycle] = Lifecycle(noun="replica", arrows=REPLICA_ARROWS)
 
     public_id = PublicIdField("rep")
     revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="replicas")

@@ -1,0 +1,162 @@
+"""Publish a model version to an address, change what is there, stop it. Replicas follow by themselves."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+
+from billing.services import budgets
+from jobs import routes
+from jobs.models import Endpoint, ModelVersion, Revision
+from jobs.specs_endpoints import EndpointChange, check_servable, check_slug, slug_for, slug_taken
+from jobs.states import EndpointStatus
+from tenants import audit, outbox, quotas
+from tenants.actor import Actor
+from tenants.errors import Conflict, Invalid
+from tenants.lifecycle import move
+from tenants.models import Tenant
+from tenants.permissions import require
+
+
+def publish_endpoint(
+    actor: Actor,
+    *,
+    name: str,
+    version: ModelVersion,
+    slug: str | None = None,
+    is_public: bool = False,
+    requests_per_minute: int = 600,
+) -> Endpoint:
+    """Make an endpoint that answers with this version; where the address is taken, give it a new revision."""
+    require(actor, "endpoints.publish")
+    tenant = version.tenant
+    if not actor.is_system and (actor.tenant is None or actor.tenant.pk != tenant.pk):
+        raise Invalid.at("/version", "unknown", "This model version belongs to another tenant.")
+    slug = slug or slug_for(name)
+    check_slug(slug)
+    there = Endpoint.objects.filter(tenant=tenant, slug=slug).select_related("tenant").first()
+    if there is not None:
+        return revise_endpoint(actor, there, version)
+    check_servable(version)
+    try:
+        with transaction.atomic():
+            _ensure_room(tenant)
+            endpoint = Endpoint.objects.create(
+                tenant=tenant,
+                name=name.strip()[:80],
+                slug=slug,
+                is_public=is_public,
+                requests_per_minute=requests_per_minute,
+                created_by=actor.user,
+            )
+            revision = _add_revision(actor, endpoint, version)
+            audit.record(
+                actor,
+                "endpoint.published",
+                endpoint,
+                version=version.public_id,
+                revision=revision.number,
+                public=is_public,
+            )
+            _tell()
+    except IntegrityError:
+        raise Invalid.at("/slug", "taken", slug_taken(slug)) from None
+    return endpoint
+
+
+def revise_endpoint(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> Endpoint:
+    """Let another version answer: the old one goes on until the new one is ready."""
+    require(actor, "endpoints.publish", endpoint)
+    if version.tenant_id != endpoint.tenant_id:
+        raise Invalid.at("/version", "unknown", "This model version belongs to another tenant.")
+    check_servable(version)
+    with transaction.atomic():
+        locked = _lock(endpoint)
+        if (
+            locked.current
+            and locked.current.version_id == version.pk
+            and locked.status == EndpointStatus.LIVE
+        ):
+            raise Conflict(f"{endpoint.name} already answers with {version}.")
+        if locked.status == EndpointStatus.STOPPED:
+            _ensure_room(endpoint.tenant)
+        revision = _add_revision(actor, locked, version)
+        if locked.status in {EndpointStatus.STOPPED, EndpointStatus.FAILED}:
+            move(locked, to=EndpointStatus.STARTING, by=actor, reason="revised", error="")
+        audit.record(actor, "endpoint.revised", locked, version=version.public_id, revision=revision.number)
+        _tell()
+    return locked
+
+
+def change_endpoint(actor: Actor, endpoint: Endpoint, change: EndpointChange) -> Endpoint:
+    """Change name, openness or rate."""
+    require(actor, "endpoints.publish", endpoint)
+    with transaction.atomic():
+        locked = _lock(endpoint)
+        changed = {}
+        for field in ("name", "is_public", "requests_per_minute"):
+            value = getattr(change, field)
+            if value is not None and value != getattr(locked, field):
+                setattr(locked, field, value)
+                changed[field] = value
+        if changed:
+            locked.save(update_fields=list(changed))
+            audit.record(actor, "endpoint.changed", locked, **changed)
+            _tell()
+    return locked
+
+
+def stop_endpoint(actor: Actor, endpoint: Endpoint, *, reason: str = "") -> Endpoint:
+    """Take it out of service; its address, revisions and grants stay. Twice is as good as once."""
+    require(actor, "endpoints.stop", endpoint)
+    with transaction.atomic():
+        locked = _lock(endpoint)
+        if locked.status != EndpointStatus.STOPPED:
+            move(locked, to=EndpointStatus.STOPPED, by=actor, reason=reason, error=reason)
+            _tell()
+    return locked
+
+
+def start_endpoint(actor: Actor, endpoint: Endpoint) -> Endpoint:
+    """Bring a stopped or failed endpoint back with the revision it has."""
+    require(actor, "endpoints.publish", endpoint)
+    with transaction.atomic():
+        locked = _lock(endpoint)
+        if locked.status == EndpointStatus.STOPPED:
+            _ensure_room(endpoint.tenant)
+        if locked.status in {EndpointStatus.STOPPED, EndpointStatus.FAILED}:
+            move(locked, to=EndpointStatus.STARTING, by=actor, reason="started", error="")
+            _tell()
+    return locked
+
+
+def _add_revision(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> Revision:
+    """The next number; the caller holds the endpoint's row or has just made it."""
+    last = endpoint.revisions.aggregate(last=Max("number"))["last"] or 0
+    revision = Revision.objects.create(
+        tenant=endpoint.tenant, endpoint=endpoint, number=last + 1, version=version, created_by=actor.user
+    )
+    endpoint.current = revision
+    endpoint.save(update_fields=["current"])
+    return revision
+
+
+def _ensure_room(tenant: Tenant) -> None:
+    """Refuse beyond the quota or the budget; the tenant's row is held, so that two cannot both fit."""
+    Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+    used = Endpoint.objects.filter(tenant=tenant).exclude(status=EndpointStatus.STOPPED).count()
+    quotas.ensure_within(tenant, what="endpoints", used=used, wanted=1)
+    budgets.ensure_can_spend(tenant, high_estimate=Decimal(0))
+
+
+def _lock(endpoint: Endpoint) -> Endpoint:
+    rows = Endpoint.objects.select_for_update(of=("self",)).select_related("tenant", "current__version")
+    return rows.get(pk=endpoint.pk)
+
+
+def _tell() -> None:
+    """After commit: the keeper of replicas looks at once, and gateways learn the new routes."""
+    routes.wake_keeper()
+    outbox.enqueue("jobs.publish_routes")

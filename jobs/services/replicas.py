@@ -1,0 +1,385 @@
+"""Keeps as many model workers running as endpoints want, of the revision they want.
+
+One keeper at a time (an advisory lock decides) compares rows with processes and closes the gap: it starts
+what is missing, replaces what died (slower each time), and drains an old revision when the new one answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from billing.services import metering
+from billing.services.metering import Verdict
+from jobs import routes
+from jobs.models import Endpoint, ModelVersion, Replica, Revision
+from jobs.services import registry, workers
+from jobs.services.endpoints import stop_endpoint
+from jobs.services.workers import Worker
+from jobs.states import REPLICA_LIVE, EndpointStatus, ReplicaStatus
+from tenants.actor import SYSTEM
+from tenants.errors import Refused
+from tenants.lifecycle import move
+
+log = logging.getLogger(__name__)
+
+START_LIMIT_S = 60.0
+STEADY_AFTER_S = 30.0  # a worker that lived this long did not die of its own model
+DEATHS_TO_GIVE_UP = 5
+BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0)
+NOTICE_S = 0.25  # between leaving the routes and SIGTERM: most gateways have heard by then
+DRAIN_LIMIT_S = 25.0  # a worker gives itself 20 s
+LEAVE_LIMIT_S = 4.0  # supervisors kill after 5 s
+LOOK_EVERY_S = 1.0
+METER = "endpoint.replica"
+_LOCK = (0x7A03, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What one endpoint should have."""
+
+    revision: int
+    count: int  # 0: nothing, take down what is there
+    may_start: bool = True  # a failed endpoint keeps what it has and tries nothing new
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Have:
+    """One replica that is there."""
+
+    id: int
+    endpoint: int
+    revision: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    start: tuple[int, ...]  # revisions, one entry for each replica to start
+    retire: tuple[int, ...]  # replicas
+
+
+def plan(wanted: dict[int, Wanted], have: Iterable[Have]) -> Plan:
+    """What to start and what to retire, by endpoint. An old revision goes when the new one is all there."""
+    start: list[int] = []
+    retire: list[int] = []
+    by_endpoint: dict[int, list[Have]] = {}
+    for one in have:
+        by_endpoint.setdefault(one.endpoint, []).append(one)
+    for endpoint, want in wanted.items():
+        mine = by_endpoint.pop(endpoint, [])
+        new = [one for one in mine if one.revision == want.revision]
+        old = [one for one in mine if one.revision != want.revision]
+        if want.may_start:
+            start += [want.revision] * (want.count - len(new))
+        # those still starting are the first to be too many
+        spare = sorted(new, key=lambda one: (one.status == ReplicaStatus.READY, -one.id))
+        retire += [one.id for one in spare[: max(0, len(new) - want.count)]]
+        all_there = sum(one.status == ReplicaStatus.READY for one in new) >= want.count
+        retire += [one.id for one in old if all_there or one.status == ReplicaStatus.STARTING]
+    for mine in by_endpoint.values():
+        retire += [one.id for one in mine]
+    return Plan(start=tuple(start), retire=tuple(retire))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    """One replica of ours."""
+
+    replica: Replica
+    worker: Worker
+    endpoint: Endpoint
+    allocation: int | None = None
+    next_beat: float = 0.0
+    retired_at: float | None = None  # left the routes
+    asked_to_stop: bool = False
+
+
+@dataclass(slots=True)
+class _Deaths:
+    count: int = 0
+    next_try: float = 0.0
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Reconciles in `turn()`; `run()` of the command calls it until it is told to leave."""
+
+    fetch: Callable[[ModelVersion, Path], Path] = registry.fetch_bundle
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _deaths: dict[int, _Deaths] = field(default_factory=dict)
+    _news: bool = False  # routes have to be published
+    _looked_at: float = float("-inf")
+
+    # -- for the command -------------------------------------------------------------------------------------
+
+    def take_over(self) -> bool:
+        """Become the one keeper, and tidy up after the last. False while another one is at work."""
+        if not try_lock():
+            self.drop_everything()
+            return False
+        known = {running.replica.pk for running in self._running.values()}
+        for replica in Replica.objects.filter(status__in=REPLICA_LIVE).exclude(pk__in=known):
+            workers.stop_leftover(replica.handle)
+            for allocation in replica.allocations:
+                metering.close_at_last_beat(allocation, reason="its keeper is gone")
+            move(replica, to=ReplicaStatus.STOPPED, by=SYSTEM, reason="its keeper is gone")
+        if not known:
+            workers.sweep(Path(settings.REPLICAS_DIR))
+        for endpoint in Endpoint.objects.filter(status=EndpointStatus.LIVE):
+            self._mark_if_dark(endpoint)
+        routes.publish()
+        self._looked_at = float("-inf")
+        return True
+
+    def turn(self, *, look: bool = False) -> None:
+        """One round: watch processes; once a second, or when told to look, compare with what is wanted."""
+        self._watch()
+        now = time.monotonic()
+        if look or self._news or now - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = now
+            self._reconcile()
+            self._beat()
+        if self._news:
+            self._news = False
+            routes.publish()
+
+    def leave(self) -> None:
+        """Stop every worker, write down that they stopped, and end their bills."""
+        everybody = list(self._running.values())
+        for running in everybody:
+            running.worker.ask_to_stop()
+        until = time.monotonic() + LEAVE_LIMIT_S
+        while time.monotonic() < until and not all(running.worker.exited for running in everybody):
+            time.sleep(0.02)
+        for running in everybody:
+            self._gone(running, reason="the keeper left")
+        for endpoint in {running.endpoint.pk: running.endpoint for running in everybody}.values():
+            self._mark_if_dark(endpoint)
+        routes.publish()
+
+    def drop_everything(self) -> None:
+        """Another keeper has taken over and written our replicas off: no process of ours may stay."""
+        for running in self._running.values():
+            running.worker.kill()
+            running.worker.clean()
+        self._running.clear()
+
+    @property
+    def replica_count(self) -> int:
+        return len(self._running)
+
+    # -- watching --------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        now = time.monotonic()
+        for running in list(self._running.values()):
+            worker, starting = running.worker, running.replica.status == ReplicaStatus.STARTING
+            if running.retired_at is not None:
+                self._see_off(running, now)
+            elif worker.exited:
+                self._died(running, worker.last_words())
+            elif starting and worker.ready:
+                try:
+                    self._ready(running)
+                except Refused as refusal:  # no price for replicas, say: nothing runs unbilled
+                    self._died(running, refusal.detail)
+            elif starting and now - worker.began > START_LIMIT_S:
+                self._died(running, f"The model was not ready within {START_LIMIT_S:g} s.")
+
+    def _ready(self, running: _Running) -> None:
+        replica, endpoint = running.replica, running.endpoint
+        with transaction.atomic():
+            allocation = self._open_allocation(running)
+            move(
+                replica,
+                to=ReplicaStatus.READY,
+                by=SYSTEM,
+                address=running.worker.address,
+                allocations=[allocation],
+            )
+            running.allocation = allocation
+            endpoint.refresh_from_db()
+            is_current = endpoint.current_id == replica.revision_id
+            if is_current and endpoint.status in {EndpointStatus.STARTING, EndpointStatus.FAILED}:
+                move(endpoint, to=EndpointStatus.LIVE, by=SYSTEM, error="")
+        running.next_beat = time.monotonic() + settings.BEAT_S
+        self._news = True
+
+    def _died(self, running: _Running, why: str) -> None:
+        """Write it off; after too many quick deaths give up: it must not burn a core for ever."""
+        lived_s = time.monotonic() - running.worker.began
+        replica, endpoint = running.replica, running.endpoint
+        log.warning("replica died", extra={"replica": replica.public_id, "why": why})
+        self._gone(running, reason="died", failed=why)
+        self._count_death(endpoint, replica.revision, why, quick=lived_s < STEADY_AFTER_S)
+
+    def _count_death(self, endpoint: Endpoint, revision: Revision, why: str, *, quick: bool) -> None:
+        deaths = self._deaths.setdefault(revision.pk, _Deaths())
+        deaths.count = deaths.count + 1 if quick else 1
+        deaths.next_try = time.monotonic() + BACK_OFF_S[min(deaths.count, len(BACK_OFF_S)) - 1]
+        endpoint.refresh_from_db()
+        if deaths.count >= DEATHS_TO_GIVE_UP and endpoint.current_id == revision.pk:
+            del self._deaths[revision.pk]
+            if endpoint.status in {EndpointStatus.STARTING, EndpointStatus.LIVE}:
+                move(endpoint, to=EndpointStatus.FAILED, by=SYSTEM, reason=why, error=why)
+        else:
+            self._mark_if_dark(endpoint)
+
+    def _see_off(self, running: _Running, now: float) -> None:
+        """A retired replica: out of the routes first, then SIGTERM, in the end SIGKILL."""
+        assert running.retired_at is not None
+        waited_s = now - running.retired_at
+        if running.worker.exited:
+            self._gone(running, reason="retired")
+        elif waited_s > DRAIN_LIMIT_S:
+            running.worker.kill()
+            self._gone(running, reason="did not drain in time")
+        elif not running.asked_to_stop and waited_s >= NOTICE_S:
+            running.asked_to_stop = True
+            running.worker.ask_to_stop()
+
+    def _gone(self, running: _Running, *, reason: str, failed: str = "") -> None:
+        """The process is over: kill what may be left of it, close its bill, keep its last words."""
+        running.worker.kill()
+        running.worker.clean()
+        self._running.pop(running.replica.pk, None)
+        with transaction.atomic():
+            if running.allocation is not None:
+                fence = running.replica.fence
+                metering.close_allocation(running.allocation, fence=fence, reason=reason)
+            to = ReplicaStatus.FAILED if failed else ReplicaStatus.STOPPED
+            move(running.replica, to=to, by=SYSTEM, reason=reason, error=failed)
+        self._news = True
+
+    # -- reconciling -----------------------------------------------------------------------------------------
+
+    def _reconcile(self) -> None:
+        rows = Endpoint.objects.filter(tenant__closed_at=None, current__isnull=False)
+        endpoints = {one.pk: one for one in rows.select_related("tenant", "created_by", "current__version")}
+        wanted = {
+            pk: Wanted(
+                revision=one.current_id,
+                count=0 if one.status == EndpointStatus.STOPPED else one.replicas_wanted,
+                may_start=one.status != EndpointStatus.FAILED,
+            )
+            for pk, one in endpoints.items()
+        }
+        have = [
+            Have(id=pk, endpoint=one.endpoint.pk, revision=one.replica.revision_id, status=one.replica.status)
+            for pk, one in self._running.items()
+            if one.retired_at is None
+        ]
+        todo = plan(wanted, have)
+        by_revision = {one.current_id: one for one in endpoints.values()}
+        now = time.monotonic()
+        for revision in todo.start:
+            deaths = self._deaths.get(revision)
+            if deaths is None or now >= deaths.next_try:
+                self._start(by_revision[revision])
+        for pk in todo.retire:
+            self._retire(self._running[pk])
+        self._deaths = {pk: one for pk, one in self._deaths.items() if pk in by_revision}
+
+    def _start(self, endpoint: Endpoint) -> None:
+        revision = endpoint.current
+        assert revision is not None
+        replica = Replica.objects.create(
+            tenant=endpoint.tenant, revision=revision, fence=secrets.token_hex(16)
+        )
+        folder = Path(settings.REPLICAS_DIR) / replica.public_id
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+            self.fetch(revision.version, folder / "bundle")
+            worker = Worker(folder, model_name=endpoint.slug, model_version=str(revision.number))
+        except Exception as error:  # a missing file, a full disk: the publisher must read it on the page
+            log.exception("replica cannot start", extra={"replica": replica.public_id})
+            workers.stop_leftover({"folder": str(folder)})
+            why = str(error) or type(error).__name__
+            move(replica, to=ReplicaStatus.FAILED, by=SYSTEM, error=why)
+            self._count_death(endpoint, revision, why, quick=True)
+            return
+        replica.handle = worker.handle
+        replica.save(update_fields=["handle"])
+        self._running[replica.pk] = _Running(replica=replica, worker=worker, endpoint=endpoint)
+
+    def _retire(self, running: _Running) -> None:
+        running.retired_at = time.monotonic()
+        if running.replica.status == ReplicaStatus.READY:
+            move(running.replica, to=ReplicaStatus.DRAINING, by=SYSTEM)
+            self._news = True
+        else:
+            running.asked_to_stop = True
+            running.worker.kill()  # it has answered nobody yet
+
+    def _mark_if_dark(self, endpoint: Endpoint) -> None:
+        """A live endpoint without a ready replica is starting again."""
+        ready = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
+        with transaction.atomic():
+            # locked: somebody may be stopping it this very moment, and a stopped one stays stopped
+            locked = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+            if locked.status == EndpointStatus.LIVE and not ready.exists():
+                move(locked, to=EndpointStatus.STARTING, by=SYSTEM, reason="no replica answers")
+                self._news = True
+
+    # -- billing ---------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        for running in list(self._running.values()):
+            if running.allocation is None or now < running.next_beat:
+                continue
+            running.next_beat = now + settings.BEAT_S
+            running.worker.trim_logs()
+            verdict = metering.beat(running.allocation, fence=running.replica.fence)
+            if verdict is Verdict.STOP:
+                stop_endpoint(SYSTEM, running.endpoint, reason="The tenant's budget is reached.")
+            elif verdict is Verdict.FENCED:
+                # it was silent for too long (the machine slept) and its bill was ended: begin a new one
+                with transaction.atomic():
+                    running.allocation = self._open_allocation(running)
+                    running.replica.allocations = [*running.replica.allocations, running.allocation]
+                    running.replica.save(update_fields=["allocations"])
+
+    def _open_allocation(self, running: _Running) -> int:
+        endpoint = running.endpoint
+        allocation = metering.open_allocation(
+            endpoint.tenant,
+            meter=METER,
+            sku="standard",
+            units=1,
+            subject=endpoint.public_id,
+            subject_title=endpoint.name,
+            user_label=endpoint.created_by.email if endpoint.created_by else "",
+            fence=running.replica.fence,
+            lease_s=settings.LEASE_S,
+        )
+        return int(allocation.pk)
+
+
+def try_lock() -> bool:
+    """Take the keeper's lock for this database session, or find that another session has it."""
+    with connection.cursor() as cursor:
+        # held already: an advisory lock of a session would otherwise be counted twice
+        cursor.execute(
+            "select count(*) from pg_locks where locktype = 'advisory' and classid = %s and objid = %s "
+            "and pid = pg_backend_pid() and granted",
+            _LOCK,
+        )
+        if cursor.fetchone()[0]:
+            return True
+        cursor.execute("select pg_try_advisory_lock(%s, %s)", _LOCK)
+        return bool(cursor.fetchone()[0])
+
+
+def unlock() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_unlock(%s, %s)", _LOCK)

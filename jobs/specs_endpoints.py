@@ -1,0 +1,173 @@
+"""What may be asked of an endpoint: one validation for the form and for JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from jobs.models import Endpoint, ModelVersion
+from tenants.actor import Actor
+from tenants.errors import Fault, Invalid
+
+NAME_LENGTH = 80
+SLUG_LENGTH = 40
+MOST_PER_MINUTE = 1_000_000
+USUAL_PER_MINUTE = 600
+_SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
+_TYPES = {bool: "a yes or no", int: "a whole number", str: "text"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpec:
+    """A new endpoint, checked: free address, servable version."""
+
+    name: str
+    slug: str
+    version: ModelVersion
+    is_public: bool
+    requests_per_minute: int
+
+    @classmethod
+    def parse(cls, actor: Actor, data: Mapping[str, Any]) -> EndpointSpec:
+        """Check everything at once and name every fault, or give the spec."""
+        found = _Faults(data, known={field.name for field in fields(cls)})
+        name = found.name(required=True)
+        slug = found.take("slug", str, "").strip().lower() or slug_for(name)
+        public = found.take("is_public", bool, False)
+        rate = found.rate(USUAL_PER_MINUTE)
+        version = found.version(actor)
+        if name and not _SLUG.match(slug):
+            found.add("slug", "format", slug_rule())
+        elif name and Endpoint.objects.filter(tenant=actor.tenant, slug=slug).exists():
+            found.add("slug", "taken", slug_taken(slug))
+        found.raise_if_any()
+        assert version is not None
+        return cls(name=name, slug=slug, version=version, is_public=public, requests_per_minute=rate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointChange:
+    """Settings to change; None leaves one as it is."""
+
+    name: str | None
+    is_public: bool | None
+    requests_per_minute: int | None
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> EndpointChange:
+        found = _Faults(data, known={field.name for field in fields(cls)})
+        change = cls(
+            name=found.name(required=False) if "name" in data else None,
+            is_public=found.take("is_public", bool, None) if "is_public" in data else None,
+            requests_per_minute=found.rate(None) if "requests_per_minute" in data else None,
+        )
+        found.raise_if_any()
+        return change
+
+
+def parse_version(actor: Actor, data: Mapping[str, Any]) -> ModelVersion:
+    """The body of a new revision: {"version": "ver_..."}."""
+    found = _Faults(data, known={"version"})
+    version = found.version(actor)
+    found.raise_if_any()
+    assert version is not None
+    return version
+
+
+def slug_for(name: str) -> str:
+    """An address made from a name."""
+    return slugify(name)[:SLUG_LENGTH].strip("-_").replace("_", "-") or "endpoint"
+
+
+def check_slug(slug: str) -> None:
+    """Refuse what cannot be an address."""
+    if not _SLUG.match(slug):
+        raise Invalid.at("/slug", "format", slug_rule())
+
+
+def check_servable(version: ModelVersion) -> None:
+    """Refuse a version without a graph that a worker could load."""
+    if not version.artifacts.filter(name="model.onnx").exists():
+        raise Invalid.at("/version", "not_servable", not_servable(version))
+
+
+def slug_rule() -> str:
+    return _("An address has 1 to 40 small letters, digits and hyphens, and no hyphen at either end.")
+
+
+def slug_taken(slug: str) -> str:
+    text = _("%(slug)s is the address of another endpoint. Choose another, or publish a revision there.")
+    return text % {"slug": slug}
+
+
+def not_servable(version: ModelVersion) -> str:
+    return _("%(version)s has no model.onnx, so it cannot answer. Choose another version.") % {
+        "version": version
+    }
+
+
+class _Faults:
+    """Reads fields and collects what is wrong with them."""
+
+    def __init__(self, data: Mapping[str, Any], *, known: set[str]) -> None:
+        if not isinstance(data, Mapping):
+            raise Invalid.at("", "not_an_object", _("The body must be a JSON object."))
+        self.data = data
+        self.faults: list[Fault] = []
+        for field in data:
+            if field not in known:
+                text = _("%(field)s is not known here. Known: %(known)s.")
+                self.add(field, "unknown_field", text % {"field": field, "known": ", ".join(sorted(known))})
+
+    def add(self, field: str, code: str, detail: str) -> None:
+        self.faults.append(Fault(f"/{field}", code, detail))
+
+    def raise_if_any(self) -> None:
+        if self.faults:
+            one = self.faults[0].detail if len(self.faults) == 1 else ""
+            raise Invalid(one, faults=self.faults)
+
+    def take(self, field: str, kind: type, default: Any) -> Any:
+        """The value if it is of the kind; a fault and the default if it is of another."""
+        value = self.data.get(field)
+        if value is None:
+            return default
+        # True is an int for Python, not for people
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            self.add(field, "type", _("This must be %(kind)s.") % {"kind": _TYPES[kind]})
+            return default
+        return value
+
+    def name(self, *, required: bool) -> str:
+        before = len(self.faults)
+        name = str(self.take("name", str, "")).strip()
+        if len(self.faults) == before and not 1 <= len(name) <= NAME_LENGTH:
+            code = "required" if not name and required else "length"
+            self.add("name", code, _("Give the endpoint a name of 1 to 80 characters."))
+        return name
+
+    def rate(self, default: int | None) -> Any:
+        rate = self.take("requests_per_minute", int, default)
+        if rate is not None and not 1 <= rate <= MOST_PER_MINUTE:
+            text = _("Allow between 1 and %(most)s requests a minute.")
+            self.add("requests_per_minute", "range", text % {"most": f"{MOST_PER_MINUTE:,}"})
+        return rate
+
+    def version(self, actor: Actor) -> ModelVersion | None:
+        given = self.data.get("version")
+        if not isinstance(given, str) or not given:
+            self.add("version", "required", _("Name the model version to publish, such as ver_01…."))
+            return None
+        rows = ModelVersion.objects.visible_to(actor).filter(tenant=actor.tenant)
+        version = rows.select_related("model", "tenant").filter(public_id=given).first()
+        if version is None:
+            text = _("Your tenant has no model version %(id)s.")
+            self.add("version", "unknown", text % {"id": given})
+        elif not version.artifacts.filter(name="model.onnx").exists():
+            self.add("version", "not_servable", not_servable(version))
+        return version
