@@ -78,7 +78,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     return {
         "actor": actor,
         "theme": theme_of(request),
-        "words": {str(word._args[0]): str(word) for word in WORDS},  # type: ignore[attr-defined]
+        "words": {str(word._args[0]): str(word) for word in WORDS},
         "nav": later(lambda: navigation(request, actor)),
         "tenant": later(lambda: actor.tenant),
         "tenants": later(lambda: tenants_of(actor)),

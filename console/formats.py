@@ -9,11 +9,19 @@ from typing import Any
 from django.utils import formats
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext_lazy
 
 NOTHING = "–"  # what a page shows where a value is not known
 SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥", "JPY": "¥"}
 SMALLEST_UNIT = {"JPY": 0}
+# up to so many seconds: the unit's own length and its words
+SPANS: tuple[tuple[int | None, int, Any], ...] = (
+    (3600, 60, ngettext_lazy("%(n)s minute", "%(n)s minutes", "n")),
+    (86400, 3600, ngettext_lazy("%(n)s hour", "%(n)s hours", "n")),
+    (30 * 86400, 86400, ngettext_lazy("%(n)s day", "%(n)s days", "n")),
+    (365 * 86400, 30 * 86400, ngettext_lazy("%(n)s month", "%(n)s months", "n")),
+    (None, 365 * 86400, ngettext_lazy("%(n)s year", "%(n)s years", "n")),
+)
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -115,15 +123,9 @@ def ago(value: datetime, moment: datetime | None = None) -> str:
     size = abs(seconds)
     if size < 45:
         return _("just now")
-    for limit, unit_s, one in (
-        (3600, 60, lambda n: ngettext("%(n)s minute", "%(n)s minutes", n)),
-        (86400, 3600, lambda n: ngettext("%(n)s hour", "%(n)s hours", n)),
-        (30 * 86400, 86400, lambda n: ngettext("%(n)s day", "%(n)s days", n)),
-        (365 * 86400, 30 * 86400, lambda n: ngettext("%(n)s month", "%(n)s months", n)),
-        (None, 365 * 86400, lambda n: ngettext("%(n)s year", "%(n)s years", n)),
-    ):
-        if limit is None or size < limit - unit_s // 2:
-            count = max(1, round(size / unit_s))
-            span = one(count) % {"n": count}
-            return (_("%(span)s ago") if seconds > 0 else _("in %(span)s")) % {"span": span}
-    return ""
+    unit_s, words = next(
+        (unit_s, words) for limit, unit_s, words in SPANS if limit is None or size < limit - unit_s // 2
+    )
+    count = max(1, round(size / unit_s))
+    span = words % {"n": count}
+    return (_("%(span)s ago") if seconds > 0 else _("in %(span)s")) % {"span": span}

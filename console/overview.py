@@ -144,7 +144,7 @@ def spend_tile(actor: Actor) -> dict[str, Any]:
             "hint": meter["mode"] or _("of a budget of %(amount)s") % {"amount": meter["amount"]},
             "bar": meter,
         }
-    spent = reports.month_to_date(actor.tenant)
+    spent = reports.month_to_date(actor.tenant) if actor.tenant else 0
     return tile | {"value": formats.money(spent, settings.CURRENCY), "hint": _("No budget is set")}
 
 

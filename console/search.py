@@ -34,7 +34,7 @@ ACTIONS = (
 def results(actor: Actor, text: str) -> list[dict[str, Any]]:
     """Groups of hits; without text, where to go and what to do."""
     text = text.strip()[:MOST_LETTERS]
-    groups = []
+    groups: list[dict[str, Any]] = []
     if text:
         groups.append({"label": _("Found"), "hits": objects(actor, text)})
     groups.append({"label": _("Go to"), "hits": [hit for hit in places(actor) if matches(hit, text)]})

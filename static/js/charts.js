@@ -116,7 +116,8 @@
     build() {
       const head = document.createElement("div");
       head.className = "chart-head";
-      const title = document.createElement("h3");
+      const title = document.createElement("div");
+      title.className = "chart-title";
       title.textContent = this.dataset.title || "";
       if (this.dataset.unit) {
         const unit = document.createElement("span");

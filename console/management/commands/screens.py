@@ -77,9 +77,13 @@ class Command(BaseCommand):
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             state = self._sign_in(browser, urljoin(base, entry))
             for look, (width, height, theme) in LOOKS.items():
-                shape = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce"}
-                inside = browser.new_context(storage_state=state, color_scheme=theme, **shape)
-                outside = browser.new_context(color_scheme=theme, **shape)
+                shape: dict[str, Any] = {
+                    "viewport": {"width": width, "height": height},
+                    "reduced_motion": "reduce",
+                    "color_scheme": theme,
+                }
+                inside = browser.new_context(storage_state=state, **shape)
+                outside = browser.new_context(**shape)
                 for context in (inside, outside):
                     context.add_cookies([{"name": "theme", "value": theme, "url": base}])
                 camera = Camera(base, out, look, findings, only=options["only"], axe=options["axe"])
