@@ -14,6 +14,11 @@ from trainer.contract import DataSpec, HyperParameters, Recipe, RunSpec
 SPEC = RunSpec(run_id="r", recipe=Recipe.IMAGE, data=DataSpec(path="data/images", format="images"))
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
 def save(root: Path, step: int) -> Path:
     return save_checkpoint(
         root,
@@ -25,11 +30,11 @@ def save(root: Path, step: int) -> Path:
     )
 
 
-def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
+def test_the_newest_two_are_kept_and_the_newest_is_loaded(root: Path) -> None:
     for step in (9, 10, 100):
-        save(tmp_path, step)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-100"]
-    found = load_newest(tmp_path, SPEC, pytest.fail)
+        save(root, step)
+    assert sorted(path.name for path in root.iterdir()) == ["step-10", "step-100"]
+    found = load_newest(root, SPEC, pytest.fail)
     assert found is not None
     assert found.step == 100
     assert found.weights["w"].tolist() == [100.0] * 3
@@ -38,9 +43,9 @@ def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("victim", ["model.safetensors", "optimizer.pt", "state.json"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_a_broken_one_is_named_and_the_one_before_is_loaded(tmp_path: Path, victim: str, harm: str) -> None:
-    save(tmp_path, 1)
-    path = save(tmp_path, 2) / victim
+def test_a_broken_one_is_named_and_the_one_before_is_loaded(root: Path, victim: str, harm: str) -> None:
+    save(root, 1)
+    path = save(root, 2) / victim
     content = bytearray(path.read_bytes())
     if harm == "flip":
         content[len(content) // 2] ^= 0x40
@@ -50,29 +55,29 @@ def test_a_broken_one_is_named_and_the_one_before_is_loaded(tmp_path: Path, vict
     if harm == "remove":
         path.unlink()
     warnings: list[str] = []
-    found = load_newest(tmp_path, SPEC, warnings.append)
+    found = load_newest(root, SPEC, warnings.append)
     assert found is not None
     assert found.step == 1
     assert len(warnings) == 1
     assert "step-2" in warnings[0]
 
 
-def test_a_checkpoint_of_other_hyperparameters_is_not_used(tmp_path: Path) -> None:
-    save(tmp_path, 1)
+def test_a_checkpoint_of_other_hyperparameters_is_not_used(root: Path) -> None:
+    save(root, 1)
     other = replace(SPEC, hyperparameters=HyperParameters(seed=8))
     warnings: list[str] = []
-    assert load_newest(tmp_path, other, warnings.append) is None
+    assert load_newest(root, other, warnings.append) is None
     assert "hyperparameters" in warnings[0]
 
 
-def test_what_a_killed_process_was_writing_is_never_read_and_swept_away(tmp_path: Path) -> None:
-    save(tmp_path, 1).rename(tmp_path / ".step-5.123")
-    assert load_newest(tmp_path, SPEC, pytest.fail) is None
-    clear_leftovers(tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_what_a_killed_process_was_writing_is_never_read_and_swept_away(root: Path) -> None:
+    save(root, 1).rename(root / ".step-5.123")
+    assert load_newest(root, SPEC, pytest.fail) is None
+    clear_leftovers(root)
+    assert not list(root.iterdir())
 
 
-def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
-    save(tmp_path, 3)
-    save(tmp_path, 3)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-3"]
+def test_saving_the_same_step_again_replaces_it(root: Path) -> None:
+    save(root, 3)
+    save(root, 3)
+    assert [path.name for path in root.iterdir()] == ["step-3"]
