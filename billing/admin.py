@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminSplitDateTime
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from billing import clock
 from billing.models import PriceVersion
 from billing.services import prices
+from tenants.http import Request
 
 
-class NewPrice(forms.ModelForm):
+class NewPrice(forms.ModelForm):  # type: ignore[type-arg]
     """A price that starts now or later; unit and currency come from the meter and the installation."""
 
     valid_from = forms.SplitDateTimeField(
         label=_("valid from"),
         required=False,
-        widget=admin.widgets.AdminSplitDateTime,
+        widget=AdminSplitDateTime,
         help_text=_("UTC. Empty: from now on. What was used before keeps its price."),
     )
 
@@ -36,17 +38,17 @@ class NewPrice(forms.ModelForm):
 
 
 @admin.register(PriceVersion)
-class PriceVersionAdmin(admin.ModelAdmin):
+class PriceVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     form = NewPrice
     list_display = ["meter", "sku", "unit_price", "currency", "unit", "valid_from", "valid_to"]
     list_filter = ["meter", "currency"]
     ordering = ["meter", "sku", "-valid_from"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return request.actor.may("prices.manage")
+        return _may(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.actor.may("prices.manage")
+        return _may(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -56,10 +58,14 @@ class PriceVersionAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: PriceVersion, form: NewPrice, change: bool) -> None:
         made = prices.set_price(
-            request.actor,
+            cast(Request, request).actor,
             meter=form.cleaned_data["meter"].key,
             sku=form.cleaned_data["sku"],
             unit_price=form.cleaned_data["unit_price"],
             valid_from=form.cleaned_data["valid_from"],
         )
         obj.pk = made.pk
+
+
+def _may(request: HttpRequest) -> bool:
+    return cast(Request, request).actor.may("prices.manage")

@@ -11,4 +11,5 @@ def now() -> datetime:
     """This very instant, even inside a long transaction."""
     with connection.cursor() as cursor:
         cursor.execute("select clock_timestamp()")
-        return cursor.fetchone()[0].astimezone(UTC)
+        moment: datetime = cursor.fetchone()[0]
+        return moment.astimezone(UTC)

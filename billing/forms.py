@@ -22,6 +22,13 @@ GROUP_LABELS = {
     "meter": _("Meter"),
     "user": _("User"),
 }
+GROUP_TITLES = {
+    "day": _("By day"),
+    "tenant": _("By tenant"),
+    "subject": _("By job or endpoint"),
+    "meter": _("By meter"),
+    "user": _("By user"),
+}
 
 
 class BudgetForm(forms.Form):
@@ -31,15 +38,14 @@ class BudgetForm(forms.Form):
         label=_("Monthly budget"),
         min_value=0,
         max_digits=16,
+        decimal_places=money.places(settings.CURRENCY),
         help_text=_("Months are UTC. E-mails go out at 50, 80 and 100 %."),
     )
     mode = forms.ChoiceField(label=_("When it is reached"), choices=BudgetMode.choices)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        field = self.fields["amount"]
-        field.decimal_places = money.places(settings.CURRENCY)
-        field.widget.attrs.update(step="any", min="0", inputmode="decimal")
+        self.fields["amount"].widget.attrs.update(step="any", min="0", inputmode="decimal")
 
 
 class ReportForm(forms.Form):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from io import BytesIO
 from xml.sax.saxutils import escape
 
@@ -47,7 +48,7 @@ def render(document: Document) -> bytes:
             Spacer(1, 6 * mm),
             _text(f"Total {money.text(invoice.total, invoice.currency)} {invoice.currency}", 14, right=True),
             Spacer(1, 10 * mm),
-            _text("Each line is rounded once, half up. Times are UTC; periods are half-open.", 8, _MUTED),
+            _text("Items are unrounded; each line is rounded once, half up. Times are UTC.", 8, _MUTED),
             _text(f"SHA-256 of the content: {invoice.content_hash}", 7, _MUTED),
         ]
     )
@@ -63,7 +64,7 @@ def _facts(document: Document) -> Table:
         ("Currency", invoice.currency),
     ]
     table = Table(
-        [[_text(name, 9, _MUTED), _text(value, 9)] for name, value in rows], colWidths=[28 * mm, 142 * mm]
+        [[_text(name, 9, _MUTED), _text(value, 9)] for name, value in rows], colWidths=[28 * mm, 137 * mm]
     )
     table.setStyle(TableStyle([("LEFTPADDING", (0, 0), (-1, -1), 0), ("TOPPADDING", (0, 0), (-1, -1), 1)]))
     return table
@@ -78,12 +79,13 @@ def _lines(document: Document) -> Table:
     for line, parts in document.lines:
         rules.append(("LINEABOVE", (0, len(rows)), (-1, len(rows)), 0.5, _RULE))
         when = f"{_day(line.started_at)} to {_day(line.ended_at)}"
+        times = "× " if line.unit[:1].isdigit() else ""
         late = "Late usage of an earlier period, " if line.late else ""
         rows.append(
             [
                 [_text(line.title, 9.5), _text(f"{late}{when}", 7.5, _MUTED)],
-                _text(f"{_short(line.natural_quantity)} {line.unit}", 9, right=True),
-                _text(money.plain(line.unit_price), 9, right=True),
+                _text(f"{_short(line.natural_quantity)} {times}{line.unit}", 9, right=True),
+                _text(_price(line.unit_price, currency), 9, right=True),
                 _text(money.text(line.amount, currency), 9.5, right=True),
             ]
         )
@@ -93,10 +95,10 @@ def _lines(document: Document) -> Table:
                     _text(f"{part.subject_title}  {part.subject}", 7.5, _MUTED),
                     _text(_short(money.EXACT.divide(part.quantity, line.unit_size)), 7.5, _MUTED, right=True),
                     "",
-                    _text(f"({money.plain(round(part.exact, 6))})", 7.5, _MUTED, right=True),
+                    _text(_short(part.exact), 7.5, _MUTED, right=True),
                 ]
             )
-    table = Table(rows, colWidths=[86 * mm, 36 * mm, 22 * mm, 26 * mm], repeatRows=1)
+    table = Table(rows, colWidths=[80 * mm, 40 * mm, 20 * mm, 25 * mm], repeatRows=1)
     padding = [
         (f"{side}PADDING", (0, 0), (-1, -1), size) for side, size in (("LEFT", 0), ("RIGHT", 0), ("TOP", 2))
     ]
@@ -122,9 +124,15 @@ def _text(
     return Paragraph(escape(text), style)
 
 
-def _short(quantity: money.Decimal) -> str:
+def _short(quantity: Decimal) -> str:
     """A natural quantity with at most six digits after the point; the page has no room for more."""
     return money.plain(round(quantity, 6))
+
+
+def _price(price: Decimal, currency: str) -> str:
+    """A price with the currency's places, or more where it has more."""
+    rounded = money.text(price, currency)
+    return rounded if Decimal(rounded) == price else money.plain(price)
 
 
 def _day(moment: datetime) -> str:

@@ -28,18 +28,20 @@ class Usage(APIView):
         require(actor, "usage.view")
         current = Month.of(clock.now())
         month = _month(request.query_params.get("month")) or current
-        standing = budgets.standing(actor.tenant) if month == current and actor.may("budgets.view") else None
+        standing = (
+            budgets.standing(actor.the_tenant) if month == current and actor.may("budgets.view") else None
+        )
         found = {
             "month": str(month),
             "currency": settings.CURRENCY,
-            "total": reports.month_to_date(actor.tenant, month),
+            "total": reports.month_to_date(actor.the_tenant, month),
             "budget": standing
             and {"amount": standing.budget.amount, "mode": standing.budget.mode, "percent": standing.percent},
             "by_day": [
                 {"day": day, "cost": money.total(list(spent.values()))}
-                for day, spent in reports.spend_by_day(actor.tenant, month).items()
+                for day, spent in reports.spend_by_day(actor.the_tenant, month).items()
             ],
-            "by_subject": reports.spend_by_subject(actor.tenant, month),
+            "by_subject": reports.spend_by_subject(actor.the_tenant, month),
         }
         return Response(UsageOut(found).data)
 

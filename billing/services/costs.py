@@ -54,6 +54,7 @@ class Report:
     rows: list[Row]
     total: Decimal
     chart: dict[str, Any]
+    by_month: bool  # the bars are months
     complete_through: datetime
 
 
@@ -94,19 +95,23 @@ def report(actor: Actor, *, start: date, end: date, group: str, tenant: str = ""
         rows=found,
         total=money.total([row.cost for row in found]),
         chart=_chart(priced, found, group, start, end),
+        by_month=(end - start).days > MOST_BARS,
         complete_through=now,
     )
 
 
 def _name(group: str, row: dict[str, Any]) -> Row:
     tenant = row.get("tenant__name", "")
-    key, label = {
-        "day": lambda: (row["day"].isoformat(), row["day"].isoformat()),
-        "tenant": lambda: (row["tenant__public_id"], tenant),
-        "subject": lambda: (row["subject"], row["subject_title"]),
-        "meter": lambda: (row["price__meter"], _(row["price__meter__title"])),
-        "user": lambda: (f"{row['tenant__public_id']} {row['user_label']}", row["user_label"] or _("nobody")),
-    }[group]()
+    if group == "day":
+        key = label = row["day"].isoformat()
+    elif group == "tenant":
+        key, label = row["tenant__public_id"], tenant
+    elif group == "subject":
+        key, label = row["subject"], row["subject_title"]
+    elif group == "meter":
+        key, label = row["price__meter"], _(row["price__meter__title"])
+    else:
+        key, label = f"{row['tenant__public_id']} {row['user_label']}", row["user_label"] or _("nobody")
     return Row(key=key, label=label, tenant=tenant, cost=money.ZERO)
 
 

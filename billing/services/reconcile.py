@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 from django.db import connection
 
 from billing import money
@@ -69,7 +72,7 @@ def _check_invoice(invoice: Invoice, before: Invoice | None) -> list[str]:
     events = unbilled.covered_by(
         invoice.tenant_id, through_id=invoice.through_id, period_end=invoice.period_end, after=before
     )
-    told = {}
+    told: dict[tuple[int, bool], Decimal] = {}
     for one in unbilled.grouped(events, billed_to=before.period_end if before else None):
         key = (one.price.id, one.late)
         told[key] = told.get(key, money.ZERO) + one.quantity
@@ -78,7 +81,8 @@ def _check_invoice(invoice: Invoice, before: Invoice | None) -> list[str]:
     return wrong
 
 
-def _rows(query: str, tenant: Tenant) -> list[tuple]:
+def _rows(query: str, tenant: Tenant) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, [tenant.pk, tenant.pk])
-        return cursor.fetchall()
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found

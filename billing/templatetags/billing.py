@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django import template
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 
 from billing import money
 from billing.subjects import page_of
@@ -22,8 +22,20 @@ def subject_url(subject: str) -> str:
 
 @register.filter
 def exact(amount: Decimal) -> str:
-    """An amount with up to six digits after the point, and none that say nothing."""
-    return money.plain(round(amount, 6))
+    """A number with up to six digits after the point, and none that say nothing."""
+    return number_format(Decimal(money.plain(round(amount, 6))), force_grouping=True)
+
+
+@register.filter
+def by(unit: str) -> str:
+    """`×` before a unit that begins with a number: 1,006 × 1,000 requests."""
+    return "× " if unit[:1].isdigit() else ""
+
+
+@register.filter
+def utc(moment: datetime) -> str:
+    """A moment on paper: UTC, the same for every reader."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 @register.filter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -15,22 +15,25 @@ from billing.models import Invoice
 from billing.months import Month
 from billing.services import invoices
 from tenants.errors import Refused
+from tenants.http import Request
 from tenants.permissions import require
+from tenants.views.common import needs_tenant
 
 
 @require_GET
-def invoice_list(request: HttpRequest) -> HttpResponse:
+@needs_tenant
+def invoice_list(request: Request) -> HttpResponse:
     require(request.actor, "invoices.view")
     rows = Invoice.objects.visible_to(request.actor).filter(finalized_at__isnull=False)
     context = {
-        "draft": invoices.draft(request.actor, request.actor.tenant, Month.of(clock.now())).invoice,
+        "draft": invoices.draft(request.actor, request.actor.the_tenant, Month.of(clock.now())).invoice,
         "page_obj": Paginator(rows, 50).get_page(request.GET.get("page")),
     }
     return render(request, "billing/invoices/list.html", context)
 
 
 @require_GET
-def invoice_detail(request: HttpRequest, public_id: str) -> HttpResponse:
+def invoice_detail(request: Request, public_id: str) -> HttpResponse:
     document = invoices.find(request.actor, public_id)
     invoice = document.invoice
     if invoice.shown_id != public_id:
@@ -48,7 +51,7 @@ def invoice_detail(request: HttpRequest, public_id: str) -> HttpResponse:
 
 
 @require_GET
-def invoice_pdf(request: HttpRequest, public_id: str) -> HttpResponse:
+def invoice_pdf(request: Request, public_id: str) -> HttpResponse:
     document = invoices.find(request.actor, public_id)
     if document.invoice.is_draft:
         raise Http404
@@ -60,7 +63,7 @@ def invoice_pdf(request: HttpRequest, public_id: str) -> HttpResponse:
 
 
 @require_POST
-def invoice_finalize(request: HttpRequest, public_id: str) -> HttpResponse:
+def invoice_finalize(request: Request, public_id: str) -> HttpResponse:
     try:
         invoice = invoices.finalize_shown(
             request.actor,

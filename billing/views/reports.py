@@ -6,21 +6,22 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from billing import clock, csvs
-from billing.forms import GROUP_LABELS, ReportForm
+from billing import clock, csvs, money
+from billing.forms import GROUP_LABELS, GROUP_TITLES, ReportForm
 from billing.months import Month
 from billing.services import costs, invoices
 from tenants.errors import Invalid
+from tenants.http import Request
 from tenants.permissions import require
 
 
 @require_GET
-def report(request: HttpRequest) -> HttpResponse:
+def report(request: Request) -> HttpResponse:
     require(request.actor, "platform.reports")
     form = ReportForm.of(request.GET)
     found = None
@@ -32,7 +33,7 @@ def report(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "report": found,
-        "group_label": GROUP_LABELS.get(form.data["by"], ""),
+        **(_around(found) if found else {}),
         "presets": _presets(form),
         "query": urlencode({key: value for key, value in form.data.items() if key in form.fields}),
         "invoices": invoices.readable_by(request.actor).select_related("tenant")[:12],
@@ -42,11 +43,11 @@ def report(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def report_csv(request: HttpRequest) -> StreamingHttpResponse:
+def report_csv(request: Request) -> StreamingHttpResponse:
     require(request.actor, "platform.reports")
     form = ReportForm.of(request.GET)
     if not form.is_valid():
-        raise Invalid(" ".join(message for errors in form.errors.values() for message in errors))
+        raise Invalid(" ".join(str(message) for errors in form.errors.values() for message in errors))
     found = costs.report(request.actor, **form.chosen)
     header = [found.group, "label", "tenant", "cost", "currency", "from", "to", "complete_through"]
     rows = (
@@ -57,6 +58,18 @@ def report_csv(request: HttpRequest) -> StreamingHttpResponse:
         for row in found.rows
     )  # fmt: skip
     return csvs.response(request, f"costs-{found.start}-{found.end}-{found.group}.csv", header, rows)
+
+
+def _around(found: costs.Report) -> dict[str, Any]:
+    """What the page says about a report besides its rows."""
+    days = (found.end - found.start).days
+    return {
+        "group_label": GROUP_LABELS[found.group],
+        "group_title": GROUP_TITLES[found.group],
+        "days": days,
+        "average": money.EXACT.divide(found.total, days),
+        "dearest": max(found.rows, key=lambda row: row.cost, default=None),
+    }
 
 
 def _presets(form: ReportForm) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
@@ -19,7 +20,9 @@ from billing.models import Budget, Meter
 from billing.months import Month
 from billing.services import budgets, reports
 from tenants.actor import Actor
+from tenants.http import Request
 from tenants.permissions import require
+from tenants.views.common import needs_tenant
 
 COLUMNS = [
     "day", "subject", "title", "user", "meter", "sku", "quantity", "unit",
@@ -28,15 +31,16 @@ COLUMNS = [
 
 
 @require_GET
-def usage(request: HttpRequest) -> HttpResponse:
+@needs_tenant
+def usage(request: Request) -> HttpResponse:
     require(request.actor, "usage.view")
     return _page(request, _month(request))
 
 
 @require_GET
-def usage_csv(request: HttpRequest) -> StreamingHttpResponse:
+def usage_csv(request: Request) -> StreamingHttpResponse:
     require(request.actor, "usage.view")
-    tenant, month = request.actor.tenant, _month(request)
+    tenant, month = request.actor.the_tenant, _month(request)
     rows = (
         [
             row["day"], row["subject"], row["subject_title"], row["user_label"], row["price__meter"],
@@ -50,7 +54,8 @@ def usage_csv(request: HttpRequest) -> StreamingHttpResponse:
 
 
 @require_POST
-def budget_set(request: HttpRequest) -> HttpResponse:
+@needs_tenant
+def budget_set(request: Request) -> HttpResponse:
     require(request.actor, "budgets.manage")
     form = BudgetForm(request.POST)
     if not form.is_valid():
@@ -61,34 +66,38 @@ def budget_set(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-def budget_remove(request: HttpRequest) -> HttpResponse:
+@needs_tenant
+def budget_remove(request: Request) -> HttpResponse:
     budgets.remove_budget(request.actor)
     messages.success(request, _("The budget is removed."))
     return redirect("billing:usage")
 
 
 def _page(
-    request: HttpRequest, month: Month, *, form: BudgetForm | None = None, status: int = 200
+    request: Request, month: Month, *, form: BudgetForm | None = None, status: int = 200
 ) -> HttpResponse:
     actor: Actor = request.actor
     now = clock.now()
     current = Month.of(now)
-    spent = reports.month_to_date(actor.tenant, month)
-    standing = budgets.standing(actor.tenant) if actor.may("budgets.view") else None
+    spent = reports.month_to_date(actor.the_tenant, month)
+    standing = budgets.standing(actor.the_tenant) if actor.may("budgets.view") else None
     budget = standing.budget if standing else None
+    subjects = reports.spend_by_subject(actor.the_tenant, month)
     context = {
         "month": month,
         "is_current": month == current,
         "previous": month.previous,
         "next": month.next if month < current else None,
         "spent": spent,
-        "before": reports.month_to_date(actor.tenant, month.previous),
+        "before": reports.month_to_date(actor.the_tenant, month.previous),
         "forecast": _forecast(spent, month, now) if month == current else None,
         "standing": standing if month == current else None,
         "tone": _tone(standing.percent) if standing else "ok",
         "left": max(standing.left, money.ZERO) if standing else None,
         "chart": _chart(actor, month),
-        "subjects": reports.spend_by_subject(actor.tenant, month),
+        "subjects": subjects,
+        "page_obj": Paginator(subjects, 50).get_page(request.GET.get("page")),
+        "page_query": f"month={month}&",
         "currency": settings.CURRENCY,
         "budget": budget,
         "may_manage": actor.may("budgets.manage"),
@@ -97,7 +106,7 @@ def _page(
     return render(request, "billing/usage/month.html", context, status=status)
 
 
-def _month(request: HttpRequest) -> Month:
+def _month(request: Request) -> Month:
     if not (text := request.GET.get("month")):
         return Month.of(clock.now())
     try:
@@ -107,7 +116,7 @@ def _month(request: HttpRequest) -> Month:
 
 
 def _chart(actor: Actor, month: Month) -> dict[str, Any]:
-    days = reports.spend_by_day(actor.tenant, month)
+    days = reports.spend_by_day(actor.the_tenant, month)
     titles = dict(Meter.objects.order_by("key").values_list("key", "title"))
     used = [key for key in titles if any(key in costs for costs in days.values())]
     return {
