@@ -145,7 +145,7 @@ def _add_revision(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> Re
 
 def _ensure_room(tenant: Tenant) -> None:
     """Refuse beyond the quota or the budget; the tenant's row is held, so that two cannot both fit."""
-    Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+    tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     used = Endpoint.objects.filter(tenant=tenant).exclude(status=EndpointStatus.STOPPED).count()
     quotas.ensure_within(tenant, what="endpoints", used=used, wanted=1)
     budgets.ensure_can_spend(tenant, high_estimate=Decimal(0))
