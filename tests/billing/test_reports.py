@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.test import AsyncRequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -119,6 +120,14 @@ def test_a_csv_keeps_exact_decimals_and_utc_times():
         csvs.lines(["a", "b", "c", "d"], [[Decimal("-0.000666666666666666"), 10**20, moment, None]])
     )
     assert line.splitlines()[1] == "-0.000666666667,100000000000000000000,2026-03-01T01:00:00+00:00,"
+
+
+async def test_a_csv_streams_from_an_asgi_server():
+    request = AsyncRequestFactory().get("/usage.csv")
+    response = csvs.response(request, "x.csv", ["n"], ([n] for n in range(1200)))
+    pieces = [piece async for piece in response.streaming_content]
+    assert len(pieces) == 3
+    assert b"".join(pieces).decode().split()[-1] == "1199"
 
 
 slugs = itertools.count()
