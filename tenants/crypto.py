@@ -1,9 +1,9 @@
 """Per-tenant data keys and authenticated encryption that streams.
 
 A data key (AES-256) is made per tenant and kept wrapped by the master key (AES-256-GCM, the tenant's id as
-associated data), so a row copied to another tenant does not open. Files are cut into 1 MiB chunks, each sealed with
-nonce = prefix (7 bytes) + counter (4) + last flag (1): the STREAM construction (Hoang, Reyhanitabar, Rogaway,
-Vizar, 2015), so chunks cannot be reordered, dropped or cut short unnoticed.
+associated data), so a row copied to another tenant does not open. Files are cut into 1 MiB chunks, each
+sealed with nonce = prefix (7 bytes) + counter (4) + last flag (1): the STREAM construction (Hoang,
+Reyhanitabar, Rogaway, Vizar, 2015), so chunks cannot be reordered, dropped or cut short unnoticed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def unwrap_key(wrapped: bytes, *, tenant_id: str, master: str | None = None) -> 
     try:
         return AESGCM(_master(master)).decrypt(wrapped[:12], wrapped[12:], tenant_id.encode())
     except InvalidTag:
-        raise Sealed("The master key does not open this tenant's key; is TAUON_MASTER_KEY the right one?") from None
+        text = "The master key does not open this tenant's key; is TAUON_MASTER_KEY the right one?"
+        raise Sealed(text) from None
 
 
 def seal(data_key: bytes, plain: bytes, *, context: str) -> bytes:
@@ -80,7 +81,8 @@ def unseal_stream(data_key: bytes, chunks: Iterable[bytes], *, context: str) -> 
         if header is None and len(buffer) >= len(MAGIC) + _PREFIX_BYTES:
             if not buffer.startswith(MAGIC):
                 raise Sealed("This file was not sealed by Tauon.")
-            header, buffer = buffer[len(MAGIC) : len(MAGIC) + _PREFIX_BYTES], buffer[len(MAGIC) + _PREFIX_BYTES :]
+            start = len(MAGIC) + _PREFIX_BYTES
+            header, buffer = buffer[len(MAGIC) : start], buffer[start:]
         # keep at least one byte more than a chunk, so that the last chunk is known to be the last
         while header is not None and len(buffer) > size:
             yield _open(cipher, header, counter, buffer[:size], context, last=False)

@@ -1,7 +1,7 @@
 """Refusals: errors that speak to the person who can fix them.
 
-The docstring of a class is its message when none is given. `console` turns a refusal into problem+json for the
-API and into the same words on a page.
+The docstring of a class is its message when none is given. `console` turns a refusal into problem+json for
+the API and into the same words on a page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Refused(Exception):
     status = 400
     code = "refused"
 
-    def __init__(self, detail: object = "", *, faults: Iterable[Fault] = (), retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, detail: object = "", *, faults: Iterable[Fault] = (), retry_after_s: int | None = None
+    ) -> None:
         self.detail = str(detail) or (type(self).__doc__ or "").strip().splitlines()[0]
         self.faults = tuple(faults)
         self.retry_after_s = retry_after_s

@@ -59,7 +59,7 @@ class TokenForm(forms.Form):
         ("30", _("30 days")),
         ("90", _("90 days")),
         ("365", _("1 year")),
-        ("", _("Never")),
+        ("never", _("Never")),
     ]
 
     name = forms.CharField(
@@ -68,7 +68,10 @@ class TokenForm(forms.Form):
         help_text=_("What will use it, such as “laptop” or “nightly training”."),
     )
     expires_in_days = forms.TypedChoiceField(
-        label=_("Expires after"), choices=EXPIRY, initial="90", required=False, coerce=int, empty_value=None
+        label=_("Expires after"),
+        choices=EXPIRY,
+        initial="90",
+        coerce=lambda value: None if value == "never" else int(value),
     )
     scopes = forms.MultipleChoiceField(label=_("Scopes"), widget=forms.CheckboxSelectMultiple)
     granted_only = forms.BooleanField(
@@ -83,8 +86,12 @@ class TokenForm(forms.Form):
 
 
 class AuditFilter(forms.Form):
-    action = forms.ChoiceField(label=_("Action"), required=False)
-    actor = forms.CharField(label=_("Who"), required=False, max_length=200)
+    action = forms.ChoiceField(required=False, widget=forms.Select(attrs={"aria-label": _("Action")}))
+    actor = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"type": "search", "placeholder": _("Who"), "aria-label": _("Who")}),
+    )
 
     def __init__(self, actions: list[str], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -83,7 +83,9 @@ def actor_from_user(
     """The actor behind a signed-in person, in their active tenant, or in `tenant` where they belong to it."""
     if not isinstance(user, User) or not user.is_active:
         return NOBODY
-    memberships = user.memberships.select_related("tenant").filter(tenant__closed_at=None).order_by("created_at")
+    memberships = (
+        user.memberships.select_related("tenant").filter(tenant__closed_at=None).order_by("created_at")
+    )
     wanted = tenant.pk if tenant is not None else user.active_tenant_id
     membership = next((m for m in memberships if m.tenant_id == wanted), None)
     if membership is None and tenant is None:

@@ -1,7 +1,7 @@
 """move(): the one guarded way to change a status.
 
-One UPDATE that names the legal sources decides a race in the database; event, audit entry and nudge follow in the
-same transaction.
+One UPDATE that names the legal sources decides a race in the database; event, audit entry and nudge follow in
+the same transaction.
 """
 
 from __future__ import annotations

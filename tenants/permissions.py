@@ -1,7 +1,7 @@
 """The only door to django-guardian: who sees what, who may do what, and grants on single objects.
 
-Role decides first. A grant on one object lets in one person or one token besides. guardian knows users and groups;
-a token is given a group of its own, so that both kinds of grantee use one table.
+Role decides first. A grant on one object lets in one person or one token besides. guardian knows users and
+groups; a token is given a group of its own, so that both kinds of grantee use one table.
 
 Strangers get 404 (`Hidden`), colleagues without the right 403 (`Forbidden`).
 """
@@ -100,9 +100,10 @@ def _may_on(actor: Actor, permission: str, target: Any) -> bool:
     if actor.tenant is not None and owner == actor.tenant.pk and actor.may(permission):
         return True
     anchor = _anchor(target)
-    return permission in GRANTABLE.get(anchor.NOUN, ()) and _granted(type(anchor), actor, permission).filter(
-        pk=anchor.pk
-    ).exists()
+    return (
+        permission in GRANTABLE.get(anchor.NOUN, ())
+        and _granted(type(anchor), actor, permission).filter(pk=anchor.pk).exists()
+    )
 
 
 def _sees(model: type[Model], actor: Actor, path: str = "") -> Q:
@@ -136,7 +137,7 @@ def _sees_tenant(actor: Actor) -> Q:
 
 
 def _granted(model: type[Model], actor: Actor, permission: str) -> QuerySet[Any]:
-    """Objects granted to this very person or token. An inactive person holds nothing (guardian would say otherwise)."""
+    """Objects granted to this very person or token. An inactive person holds nothing."""
     if actor.kind is ActorKind.TOKEN and actor.token is not None:
         group = Group.objects.filter(name=token_group_name(actor.token.public_id)).first()
         if group is None:

@@ -13,12 +13,16 @@ class Role(StrEnum):
     BILLING = "billing"
 
 
-_LOOK = frozenset({"tenant.view", "members.view", "datasets.view", "jobs.view", "models.view", "endpoints.view"})
-_MONEY = frozenset({"tenant.view", "members.view", "usage.view", "invoices.view", "budgets.view", "budgets.manage"})
+_LOOK = frozenset({
+    "tenant.view", "members.view", "datasets.view", "jobs.view", "models.view", "endpoints.view",
+})  # fmt: skip
+_MONEY = frozenset({
+    "tenant.view", "members.view", "usage.view", "invoices.view", "budgets.view", "budgets.manage",
+})  # fmt: skip
 _WORK = _LOOK | {
     "datasets.upload", "datasets.archive", "jobs.submit", "jobs.cancel", "models.download",
-    "endpoints.publish", "endpoints.invoke", "endpoints.stop", "tokens.view", "tokens.create", "tokens.revoke",
-    "usage.view", "budgets.view",
+    "endpoints.publish", "endpoints.invoke", "endpoints.stop", "tokens.view", "tokens.create",
+    "tokens.revoke", "usage.view", "budgets.view",
 }  # fmt: skip
 _RUN = _WORK | _MONEY | {
     "tenant.manage", "members.invite", "members.manage", "tokens.manage", "audit.view",
@@ -52,7 +56,8 @@ SCOPES: tuple[str, ...] = (
 
 _AREA = {
     "members": "tenant", "tokens": "tenant", "audit": "tenant", "tenant": "tenant",
-    "usage": "billing", "invoices": "billing", "budgets": "billing", "platform": "billing", "prices": "billing",
+    "usage": "billing", "invoices": "billing", "budgets": "billing", "platform": "billing",
+    "prices": "billing",
 }  # fmt: skip
 _READING = {"view", "download", "reports"}
 

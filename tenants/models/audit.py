@@ -11,7 +11,7 @@ from tenants.models.base import PublicIdField, VisibleQuerySet
 
 
 class AuditEntry(models.Model):
-    """One thing somebody did. Keeps names as they were; points at rows by id only, so that it outlives them."""
+    """One thing somebody did. Keeps names as they were; points at rows by id, so that it outlives them."""
 
     NOUN: ClassVar[str] = "audit"
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 
 class TenantKey(models.Model):
-    """A tenant's data key, sealed by the master key. Deleting it makes the tenant's data unreadable for ever."""
+    """A tenant's data key, sealed by the master key. Without it the tenant's data is unreadable for ever."""
 
     tenant = models.OneToOneField("tenants.Tenant", on_delete=models.PROTECT, related_name="key")
     wrapped = models.BinaryField()

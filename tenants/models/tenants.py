@@ -30,7 +30,8 @@ class Tenant(models.Model):
 
     public_id = PublicIdField("ten")
     name = models.CharField(_("name"), max_length=80)
-    slug = models.SlugField(_("short name"), max_length=40, unique=True)  # part of endpoint addresses: never changes
+    # part of endpoint addresses: never changes
+    slug = models.SlugField(_("short name"), max_length=40, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
     # None: no limit beyond what the machines have
@@ -73,7 +74,9 @@ class Invitation(TenantOwned):
     email = models.EmailField(_("e-mail address"))
     role = models.CharField(_("role"), max_length=10, choices=ROLE_CHOICES, default=Role.MEMBER)
     digest = models.CharField(max_length=64, unique=True)  # SHA-256 of the token in the link
-    invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    invited_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -81,9 +84,11 @@ class Invitation(TenantOwned):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                "tenant", Lower("email"), condition=Q(accepted_at=None, revoked_at=None),
+                "tenant",
+                Lower("email"),
+                condition=Q(accepted_at=None, revoked_at=None),
                 name="one_open_invitation_per_address",
-            ),  # fmt: skip
+            ),
         ]
 
     def __str__(self) -> str:

@@ -19,7 +19,9 @@ class ApiTokenQuerySet(VisibleQuerySet):
         """Neither revoked nor expired, made by somebody who is still active."""
         now = timezone.now()
         return self.filter(
-            models.Q(expires_at=None) | models.Q(expires_at__gt=now), revoked_at=None, created_by__is_active=True
+            models.Q(expires_at=None) | models.Q(expires_at__gt=now),
+            revoked_at=None,
+            created_by__is_active=True,
         )
 
     def managed_by(self, actor: Actor) -> ApiTokenQuerySet:
@@ -41,7 +43,9 @@ class ApiToken(TenantOwned):
     granted_only = models.BooleanField(
         default=False, help_text=_("Limited to objects granted to this token, whatever its maker may do.")
     )
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens"
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -80,7 +84,9 @@ class IdempotencyRecord(models.Model):
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["scope", "key"], name="one_answer_per_idempotency_key")]
+        constraints = [
+            models.UniqueConstraint(fields=["scope", "key"], name="one_answer_per_idempotency_key")
+        ]
 
     def __str__(self) -> str:
         return self.key

@@ -58,7 +58,7 @@ def create_token(
         )
         audit.record(
             actor, "token.created", token, scopes=token.scopes, granted_only=granted_only,
-            expires_at=expires_at.isoformat() if expires_at else None,
+            expires_on=expires_at.date().isoformat() if expires_at else None,
         )  # fmt: skip
         outbox.enqueue("jobs.publish_routes")
     return token, plain

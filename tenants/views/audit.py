@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 
 from tenants.forms import AuditFilter
 from tenants.http import Request
@@ -24,9 +25,11 @@ MOST_CSV_ROWS = 50_000
 def audit_list(request: Request) -> HttpResponse:
     require(request.actor, "audit.view")
     form, entries = _filtered(request)
+    page = Paginator(entries, 50).get_page(request.GET.get("page"))
     context = {
         "form": form,
-        "page_obj": Paginator(entries, 50).get_page(request.GET.get("page")),
+        "page_obj": page,
+        "rows": [(entry, _readable(entry.details)) for entry in page.object_list],
         "query": _query(form),
         "filtered": bool(_query(form)),
     }
@@ -36,7 +39,7 @@ def audit_list(request: Request) -> HttpResponse:
 @needs_tenant
 def audit_csv(request: Request) -> HttpResponse:
     require(request.actor, "audit.view")
-    _form, entries = _filtered(request)
+    _unused, entries = _filtered(request)
     header = [
         "at",
         "actor_kind",
@@ -72,6 +75,21 @@ def _filtered(request: Request) -> tuple[AuditFilter, Any]:
         if who := form.cleaned_data["actor"].strip():
             entries = entries.filter(actor_label__icontains=who)
     return form, entries
+
+
+def _readable(details: dict[str, Any]) -> list[tuple[str, str]]:
+    """Details as people read them: "scopes jobs:read, jobs:write", never a Python list."""
+    return [(name.replace("_", " "), _words(value)) for name, value in details.items()]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(_("yes")) if value else str(_("no"))
+    if isinstance(value, list):
+        return ", ".join(_words(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(one)}" for name, one in value.items())
+    return str(value)
 
 
 def _query(form: AuditFilter) -> str:
