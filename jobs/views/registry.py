@@ -1,0 +1,185 @@
+"""Pages of models, their versions and files."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Count, Max, Prefetch
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from jobs import comparison
+from jobs.forms_datasets import ShareForm
+from jobs.models import Artifact, Dataset, Endpoint, Job, Model, ModelVersion
+from jobs.services import registry as service
+from jobs.streams import send_artifact
+from jobs.views.sharing import share_context, share_with, unshare_from
+from tenants.http import Request
+from tenants.permissions import allowed, require
+from tenants.views.common import needs_tenant
+
+
+@needs_tenant
+@require_GET
+def model_list(request: Request) -> HttpResponse:
+    seen = Model.objects.visible_to(request.actor)
+    if not seen.exists():
+        require(request.actor, "models.view")
+    chosen = ModelVersion.objects.filter(is_chosen=True).order_by("-number").defer("interface", "manifest")
+    rows = (
+        seen.annotate(newest=Max("versions__created_at"), runs=Count("versions__number", distinct=True))
+        .prefetch_related(Prefetch("versions", queryset=chosen, to_attr="chosen"))
+        .order_by("-newest", "-pk")
+    )
+    context = {
+        "page_obj": Paginator(rows, 25).get_page(request.GET.get("page")),
+        "may_train": request.actor.may("jobs.submit"),
+    }
+    return render(request, "jobs/models/list.html", context)
+
+
+@require_GET
+def model_detail(request: Request, public_id: str) -> HttpResponse:
+    return _model_page(request, _model(request, public_id))
+
+
+@require_POST
+def model_share(request: Request, public_id: str) -> HttpResponse:
+    model = _model(request, public_id)
+    form = share_with(request, model)
+    return redirect(model) if form is None else _model_page(request, model, share_form=form, status=422)
+
+
+@require_POST
+def model_unshare(request: Request, public_id: str) -> HttpResponse:
+    model = _model(request, public_id)
+    unshare_from(request, model)
+    return redirect(model)
+
+
+@require_GET
+def version_detail(request: Request, public_id: str, version_id: str) -> HttpResponse:
+    """The compression report: what was, what is, and whether it is worth it."""
+    rows = ModelVersion.objects.visible_to(request.actor).select_related(
+        "model", "job", "dataset_version__dataset"
+    )
+    version = get_object_or_404(rows, public_id=version_id, model__public_id=public_id)
+    variants = list(version.model.versions.filter(number=version.number).order_by("variant"))
+    variants.sort(key=lambda one: (one.variant != service.ORIGINAL, one.variant))
+    original = next((one for one in variants if one.variant == service.ORIGINAL), version)
+    chosen = next((one for one in variants if one.is_chosen), version)
+    after = version if version.variant != service.ORIGINAL else chosen
+    actor = request.actor
+    mine = actor.tenant is not None and version.tenant_id == actor.tenant.pk
+    context = {
+        "version": version,
+        "model": version.model,
+        "variants": [{"version": one, "deltas": _deltas(original, one)} for one in variants],
+        "original": original,
+        "after": after,
+        "chosen": chosen,
+        "is_compressed": after.variant != service.ORIGINAL,
+        "deltas": _deltas(original, after),
+        "scatter": comparison.scatter(variants),
+        "facts": _facts(version),
+        "inputs": version.interface.get("inputs", []),
+        "outputs": version.interface.get("outputs", []),
+        "artifacts": version.artifacts.order_by("name"),
+        "may_download": allowed(actor, "models.download", version),
+        "may_publish": mine and actor.may("endpoints.publish"),
+        "endpoints": Endpoint.objects.visible_to(actor).filter(current__version=version).order_by("name"),
+        **_lineage(request, version),
+    }
+    return render(request, "jobs/models/version.html", context)
+
+
+@require_GET
+def artifact_download(request: Request, public_id: str, version_id: str, name: str) -> HttpResponseBase:
+    rows = Artifact.objects.visible_to(request.actor).select_related("tenant", "version__model")
+    artifact = get_object_or_404(
+        rows, name=name, version__public_id=version_id, version__model__public_id=public_id
+    )
+    return send_artifact(request, request.actor, artifact)
+
+
+def _model(request: Request, public_id: str) -> Model:
+    rows = Model.objects.visible_to(request.actor).select_related("tenant", "created_by")
+    return get_object_or_404(rows, public_id=public_id)
+
+
+def _model_page(
+    request: Request, model: Model, *, share_form: ShareForm | None = None, status: int = 200
+) -> HttpResponse:
+    versions = (
+        model.versions.select_related("job", "dataset_version__dataset")
+        .defer("interface", "manifest")
+        .order_by("-number", "variant")
+    )
+    runs = []
+    for number, group in groupby(versions, key=lambda version: version.number):
+        variants = list(group)
+        chosen = next((one for one in variants if one.is_chosen), variants[0])
+        original = next((one for one in variants if one.variant == service.ORIGINAL), chosen)
+        runs.append(
+            {
+                "number": number,
+                "chosen": chosen,
+                "count": len(variants),
+                "size": comparison.times(original.size_bytes, chosen.size_bytes),
+                **_lineage(request, chosen),
+            }
+        )
+    mine = request.actor.tenant is not None and model.tenant_id == request.actor.tenant.pk
+    context = {
+        "model": model,
+        "runs": runs,
+        "latest": runs[0]["chosen"] if runs else None,
+        "endpoints": Endpoint.objects.visible_to(request.actor)
+        .filter(current__version__model=model)
+        .order_by("name"),
+        "may_publish": mine and request.actor.may("endpoints.publish"),
+        **share_context(request, model, share_form),
+    }
+    return render(request, "jobs/models/detail.html", context, status=status)
+
+
+def _lineage(request: Request, version: ModelVersion) -> dict[str, Any]:
+    """Job and dataset behind a version: names for everybody, links for those who may open them."""
+    actor = request.actor
+    dataset = version.dataset_version.dataset
+    return {
+        "job": version.job,
+        "sees_job": Job.objects.visible_to(actor).filter(pk=version.job_id).exists(),
+        "dataset_version": version.dataset_version,
+        "sees_dataset": Dataset.objects.visible_to(actor).filter(pk=dataset.pk).exists(),
+    }
+
+
+def _deltas(before: ModelVersion, after: ModelVersion) -> dict[str, comparison.Delta]:
+    return {
+        "size": comparison.times(before.size_bytes, after.size_bytes),
+        "p50": comparison.times(before.latency_p50_ms, after.latency_p50_ms),
+        "p95": comparison.times(before.latency_p95_ms, after.latency_p95_ms),
+        "accuracy": comparison.points(before.accuracy, after.accuracy, passed=after.passed_gate),
+    }
+
+
+def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
+    manifest, report = version.manifest, version.report
+    facts = [
+        (_("Recipe"), manifest.get("recipe", "")),
+        (_("Classes"), len(manifest.get("classes", []))),
+        (_("Rows trained on"), f"{manifest.get('rows_trained', 0):,}"),
+        (_("Held-out rows"), f"{report.get('holdout_rows', 0):,}"),
+        (_("Steps"), f"{manifest.get('steps', 0):,}"),
+        (_("Always the commonest class"), f"{100 * (manifest.get('baseline_accuracy') or 0):.1f} %"),
+    ]
+    difference = report.get("max_abs_difference")
+    if difference is not None and version.variant != service.ORIGINAL:
+        facts.append((_("Largest change of a probability"), f"{difference:.3g}"))
+    return facts
