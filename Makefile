@@ -53,4 +53,4 @@ bench: install-dev ## make bench NAME=training|compression|serving|billing
 	@$(BIN)/python -m bench.$(NAME)
 
 clean: ## delete what was made at run time, data included
-	@echo "This deletes var/ with all data. Type yes:" && read answer && [ "$$answer" = yes ] && rm -rf var
+	@echo "This deletes var/ with all data. Type yes:" && read answer && [ "$$answer" = yes ] && $(BIN)/python -m console.embedded destroy

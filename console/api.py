@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlparse
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, JsonResponse
+from drf_spectacular.authentication import SessionScheme
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import exceptions, pagination, permissions, throttling
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.request import Request
@@ -14,6 +16,7 @@ from rest_framework.response import Response
 
 from tenants import http
 from tenants.actor import ActorKind
+from tenants.api import actor_of
 from tenants.errors import Fault, Refused
 
 
@@ -25,26 +28,43 @@ class BearerToken(BaseAuthentication):
         if token is None:
             return None
         actor = http.actor_from_token(
-            token, request_id=request.request_id, address=request.META.get("REMOTE_ADDR") or ""
+            token,
+            request_id=cast(http.Request, request._request).request_id,
+            address=request.META.get("REMOTE_ADDR") or "",
         )
         if actor is None:
             raise exceptions.AuthenticationFailed("This token is not known, expired or was revoked.")
-        request._request.actor = actor
+        cast(http.Request, request._request).actor = actor
         return actor.user, actor.token
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="tauon"'
 
 
+class BearerTokenSchema(OpenApiAuthenticationExtension):
+    """How the OpenAPI document names a token."""
+
+    target_class = BearerToken
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "tau_..."}
+
+
 class Session(SessionAuthentication):
     """A signed-in browser; unsafe calls need the CSRF token."""
+
+
+class SessionSchema(SessionScheme):
+    target_class: Any = Session
+    name = "session"
 
 
 class SignedIn(permissions.BasePermission):
     """Somebody must act; what they may do is decided by the services."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return request._request.actor.kind is not ActorKind.NOBODY
+        return actor_of(request).kind is not ActorKind.NOBODY
 
 
 class Cursor(pagination.CursorPagination):
@@ -87,14 +107,20 @@ class ActorThrottle(throttling.SimpleRateThrottle):
     scope = "actor"
 
     def get_cache_key(self, request: Request, view: Any) -> str | None:
-        actor = request._request.actor
+        actor = actor_of(request)
         if actor.token is not None:
             return f"throttle:token:{actor.token.pk}"
         return f"throttle:user:{actor.user.pk}" if actor.user is not None else None
 
 
 def problem(
-    request: HttpRequest, status: int, code: str, detail: str, *, faults: tuple[Fault, ...] = (), title: str = ""
+    request: HttpRequest,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    faults: tuple[Fault, ...] = (),
+    title: str = "",
 ) -> JsonResponse:
     """An application/problem+json answer."""
     body = problem_body(request, status, code, detail, faults=faults, title=title)
@@ -112,7 +138,9 @@ def problem_body(
         "instance": request.path,
         "code": code,
         "request_id": getattr(request, "request_id", ""),
-        "errors": [{"pointer": fault.pointer, "code": fault.code, "detail": fault.detail} for fault in faults],
+        "errors": [
+            {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail} for fault in faults
+        ],
     }
 
 
@@ -148,10 +176,17 @@ def _describe(error: Exception) -> tuple[int, str, str, tuple[Fault, ...], dict[
         detail = faults[0].detail if len(faults) == 1 else f"{len(faults)} fields are not valid."
         return 422, "invalid", detail, faults, {}
     if isinstance(error, exceptions.Throttled):
-        wait = max(1, int(error.wait or 1))
-        return 429, "too_many_requests", f"Too many requests. Try again in {wait} s.", (), {"Retry-After": str(wait)}
+        wait = max(1, int(getattr(error, "wait", None) or 1))
+        return (
+            429,
+            "too_many_requests",
+            f"Too many requests. Try again in {wait} s.",
+            (),
+            {"Retry-After": str(wait)},
+        )
     if isinstance(error, exceptions.APIException):
-        headers = {"WWW-Authenticate": error.auth_header} if getattr(error, "auth_header", None) else {}
+        header = getattr(error, "auth_header", None)
+        headers = {"WWW-Authenticate": header} if header else {}
         codes = error.get_codes()
         code = codes if isinstance(codes, str) else "error"
         return error.status_code, code, str(error.detail), (), headers

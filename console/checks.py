@@ -19,7 +19,11 @@ def hosts_are_named(app_configs: Any, **options: Any) -> list[checks.CheckMessag
     """With `*` the websocket origin check lets everybody in, so it is never allowed."""
     if "*" not in settings.ALLOWED_HOSTS:
         return []
-    return [checks.Error("TAUON_HOSTS is *.", hint="Name the hosts: TAUON_HOSTS=tauon.example.org", id="tauon.E001")]
+    return [
+        checks.Error(
+            "TAUON_HOSTS is *.", hint="Name the hosts: TAUON_HOSTS=tauon.example.org", id="tauon.E001"
+        )
+    ]
 
 
 def address_is_https(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:

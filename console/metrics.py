@@ -6,15 +6,15 @@ import os
 import secrets
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django_prometheus import exports
 
 from tenants.errors import Hidden
-from tenants.http import bearer
+from tenants.http import Request, bearer
 
 
 @login_not_required
-def metrics(request: HttpRequest) -> HttpResponse:
+def metrics(request: Request) -> HttpResponse:
     """The numbers of this process; 404 to everybody else, as they tell of all tenants."""
     wanted = os.environ.get("TAUON_METRICS_TOKEN", "")
     given = bearer(request.headers.get("Authorization", "")) or ""

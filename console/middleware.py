@@ -6,20 +6,23 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable
+from typing import cast
 
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
 
 from console import api
-from tenants import http
+from tenants import crypto, http
+from tenants.actor import Actor
 from tenants.errors import NotSignedIn, Refused
+from tenants.http import Request
 from tenants.models import IdempotencyRecord
 
-Respond = Callable[[HttpRequest], HttpResponse]
+Respond = Callable[[Request], HttpResponse]
 _REQUEST_ID = re.compile(r"^[0-9A-Za-z._-]{8,64}$")
 
 
@@ -29,7 +32,7 @@ class RequestIdMiddleware:
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def __call__(self, request: Request) -> HttpResponse:
         given = request.headers.get("X-Request-Id", "")
         request.request_id = given if _REQUEST_ID.match(given) else f"req_{secrets.token_hex(12)}"
         response = self.respond(request)
@@ -43,17 +46,20 @@ class ActorMiddleware:
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.actor = SimpleLazyObject(lambda: actor_of(request))
+    def __call__(self, request: Request) -> HttpResponse:
+        request.actor = cast(Actor, SimpleLazyObject(lambda: actor_of(request)))
         return self.respond(request)
 
 
-def actor_of(request: HttpRequest) -> http.Actor:
+def actor_of(request: Request) -> Actor:
     """The actor of a page or of an API call: a bearer token wins over a session."""
-    options = {"request_id": request.request_id, "address": request.META.get("REMOTE_ADDR") or ""}
+    options: dict[str, str] = {
+        "request_id": request.request_id,
+        "address": request.META.get("REMOTE_ADDR") or "",
+    }
     if token := http.bearer(request.headers.get("Authorization", "")):
         return http.actor_from_token(token, **options) or http.NOBODY
-    return http.actor_from_user(request.user, **options)
+    return http.actor_from_user(request.user, tenant=None, **options)
 
 
 class SignedInMiddleware(LoginRequiredMiddleware):
@@ -61,7 +67,7 @@ class SignedInMiddleware(LoginRequiredMiddleware):
 
     OPEN = ("/api/", "/health/", "/metrics", "/accounts/", "/static/", "/i18n/", "/admin/")
 
-    def process_view(self, request, view_func, view_args, view_kwargs):  # type: ignore[no-untyped-def]
+    def process_view(self, request, view_func, view_args, view_kwargs):
         if request.path.startswith(self.OPEN):
             return None
         return super().process_view(request, view_func, view_args, view_kwargs)
@@ -77,15 +83,19 @@ class IdempotencyMiddleware:
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def __call__(self, request: Request) -> HttpResponse:
         key = request.headers.get("Idempotency-Key")
         if not key or request.method in {"GET", "HEAD", "OPTIONS"} or not request.path.startswith("/api/"):
             return self.respond(request)
         if len(key) > 255:
-            return api.problem(request, 400, "bad_idempotency_key", "Idempotency-Key is longer than 255 characters.")
+            return api.problem(
+                request, 400, "bad_idempotency_key", "Idempotency-Key is longer than 255 characters."
+            )
         scope = self._scope(request)
         if (request.content_type or "").startswith("multipart/"):
-            body = f"multipart {request.headers.get('Content-Length')}".encode()  # streamed: never held in memory
+            body = (
+                f"multipart {request.headers.get('Content-Length')}".encode()
+            )  # streamed: never held in memory
         else:
             body = request.body
         digest = hashlib.sha256(body).hexdigest()
@@ -103,28 +113,39 @@ class IdempotencyMiddleware:
             record.delete()
             return response
         IdempotencyRecord.objects.filter(pk=record.pk).update(
-            status=response.status_code, body=response.content, content_type=response.get("Content-Type", "")
+            status=response.status_code,
+            body=crypto.seal(_answer_key(scope), response.content, context=key),
+            content_type=response.get("Content-Type", ""),
         )
         return response
 
-    def _scope(self, request: HttpRequest) -> str:
+    def _scope(self, request: Request) -> str:
         token = http.bearer(request.headers.get("Authorization", ""))
         who = http.digest(token)[:40] if token else f"user:{request.user.pk}"
         return f"{who} {request.method} {hashlib.sha256(request.path.encode()).hexdigest()[:40]}"
 
-    def _replay(self, request: HttpRequest, scope: str, key: str, digest: str) -> HttpResponse:
+    def _replay(self, request: Request, scope: str, key: str, digest: str) -> HttpResponse:
         record = IdempotencyRecord.objects.filter(scope=scope, key=key).first()
         if record is None or record.status is None:
             return api.problem(
-                request, 409, "still_running", "A request with this Idempotency-Key is still running. Try again shortly."
+                request,
+                409,
+                "still_running",
+                "A request with this Idempotency-Key is still running. Try again shortly.",
             )
         if record.body_digest != digest:
             return api.problem(
                 request, 422, "key_reused", "This Idempotency-Key was used with another body. Use a new key."
             )
-        response = HttpResponse(bytes(record.body), status=record.status, content_type=record.content_type)
+        body = crypto.unseal(_answer_key(scope), bytes(record.body), context=key)
+        response = HttpResponse(body, status=record.status, content_type=record.content_type)
         response["Idempotency-Replayed"] = "true"
         return response
+
+
+def _answer_key(scope: str) -> bytes:
+    """Kept answers are sealed: one of them may show a new token, which must exist nowhere in clear."""
+    return hashlib.sha256(f"{settings.MASTER_KEY} {scope}".encode()).digest()
 
 
 class RefusalMiddleware:
@@ -133,10 +154,10 @@ class RefusalMiddleware:
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def __call__(self, request: Request) -> HttpResponse:
         return self.respond(request)
 
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+    def process_exception(self, request: Request, exception: Exception) -> HttpResponse | None:
         if not isinstance(exception, Refused) or request.path.startswith("/api/"):
             return None
         if isinstance(exception, NotSignedIn):

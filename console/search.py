@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from console.context import GROUPS, link, may_open
@@ -51,7 +51,9 @@ def objects(actor: Actor, text: str) -> list[dict[str, Any]]:
     """Jobs, datasets, models and endpoints by name or the start of their id."""
     found = []
     for model, what, icon, view in KINDS:
-        rows = model.objects.visible_to(actor).filter(Q(name__icontains=text) | Q(public_id__startswith=text))
+        rows: QuerySet[Any] = model.objects.visible_to(actor).filter(
+            Q(name__icontains=text) | Q(public_id__startswith=text)
+        )
         if model is Dataset:
             rows = rows.filter(archived_at=None)
         found += [

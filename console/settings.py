@@ -256,6 +256,7 @@ LOCAL_GPUS = env.integer("TAUON_LOCAL_GPUS", -1, at_least=-1)  # -1: ask the mac
 LEASE_S = env.integer("TAUON_LEASE_S", 15, at_least=2)
 BEAT_S = env.integer("TAUON_BEAT_S", 5, at_least=1)
 CURRENCY = os.environ.get("TAUON_CURRENCY", "USD")
+SELLER_NAME = os.environ.get("TAUON_SELLER", "Tauon")  # who the invoices are from
 
 # -- 7. Mail, language, time -----------------------------------------------------------------------------------
 EMAIL_BACKEND = os.environ.get("TAUON_EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")

@@ -15,7 +15,9 @@ from console import views
 from console.metrics import metrics
 
 # Swagger's page sets styles by script; this one address may, and no other
-swagger = csp_update({"style-src": [UNSAFE_INLINE]})(SpectacularSwaggerSplitView.as_view(url_name="api-schema"))
+swagger = csp_update({"style-src": [UNSAFE_INLINE]})(
+    SpectacularSwaggerSplitView.as_view(url_name="api-schema")
+)
 api = [
     *tenants.urls.api_urlpatterns,
     *jobs.urls.api_urlpatterns,

@@ -17,11 +17,12 @@ from console import overview as read
 from console import search as palette
 from console import showcase
 from console.context import link
+from tenants.http import Request
 
 log = logging.getLogger(__name__)
 
 
-def overview(request: HttpRequest) -> HttpResponse:
+def overview(request: Request) -> HttpResponse:
     """The first page; somebody without a tenant is taken to make one."""
     actor = request.actor
     if actor.tenant is None:
@@ -42,7 +43,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     return render(request, "console/overview.html", context)
 
 
-def overview_live(request: HttpRequest) -> HttpResponse:
+def overview_live(request: Request) -> HttpResponse:
     """The moving part of the overview, asked for again every few seconds."""
     actor = request.actor
     if actor.tenant is None:
@@ -50,14 +51,14 @@ def overview_live(request: HttpRequest) -> HttpResponse:
     return render(request, "console/_moving.html", {**read.moving(actor), "again": True})
 
 
-def search(request: HttpRequest) -> HttpResponse:
+def search(request: Request) -> HttpResponse:
     """Hits for the palette; a whole page where there is no script."""
     text = request.GET.get("q", "")
     context = {"q": text, "groups": palette.results(request.actor, text)}
     return render(request, "console/_hits.html" if request.htmx else "console/search.html", context)
 
 
-def style(request: HttpRequest) -> HttpResponse:
+def style(request: Request) -> HttpResponse:
     """Every component, alive; only while TAUON_DEBUG is on."""
     if not (settings.DEBUG or settings.TESTING):
         raise Http404

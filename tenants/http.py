@@ -22,6 +22,7 @@ class Request(HttpRequest):
 
     actor: Actor
     request_id: str
+    htmx: Any  # django-htmx's details; truthy when a fragment is asked for
 
 
 PREFIX = "tau_"

@@ -30,7 +30,9 @@ def make_user(email: str, *, tenant: Tenant | None = None, role: str = "member",
     return user
 
 
-def make_token(user: User, *, scopes: list[str] | None = None, tenant: Tenant | None = None, **fields: Any) -> str:
+def make_token(
+    user: User, *, scopes: list[str] | None = None, tenant: Tenant | None = None, **fields: Any
+) -> str:
     """A token of this person in their active tenant; returns the token itself."""
     token = http.new_token()
     ApiToken.objects.create(

@@ -28,13 +28,18 @@ class Dataset(TenantOwned):
     public_id = PublicIdField("ds")
     name = models.CharField(_("name"), max_length=120)
     description = models.TextField(_("description"), blank=True)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     archived_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                "tenant", Lower("name"), condition=Q(archived_at=None), name="one_dataset_per_name_in_a_tenant"
+                "tenant",
+                Lower("name"),
+                condition=Q(archived_at=None),
+                name="one_dataset_per_name_in_a_tenant",
             )
         ]
 
@@ -72,7 +77,9 @@ class DatasetVersion(TenantOwned):
     size_bytes = models.PositiveBigIntegerField()
     row_count = models.PositiveBigIntegerField()  # good rows; bad ones are named in the profile and left out
     profile = models.JSONField(default=dict)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
 
     class Meta:
         ordering = ["-number"]

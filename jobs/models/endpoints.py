@@ -42,8 +42,12 @@ class Endpoint(TenantOwned):
     is_public = models.BooleanField(_("public"), default=False)
     requests_per_minute = models.PositiveIntegerField(_("requests a minute"), default=600)
     replicas_wanted = models.PositiveSmallIntegerField(default=1)
-    current = models.ForeignKey("jobs.Revision", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    current = models.ForeignKey(
+        "jobs.Revision", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
 
     class Meta:
         permissions = [("invoke_endpoint", "Can invoke endpoint"), ("share_endpoint", "Can share endpoint")]
@@ -83,7 +87,9 @@ class Revision(TenantOwned):
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="revisions")
     number = models.PositiveIntegerField()
     version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="revisions")
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
 
     class Meta:
         ordering = ["-number"]
@@ -110,7 +116,9 @@ class Replica(TenantOwned):
     error = models.TextField(blank=True)
 
     class Meta:
-        indexes = [models.Index(fields=["status"], condition=Q(status__in=REPLICA_LIVE), name="live_replicas")]
+        indexes = [
+            models.Index(fields=["status"], condition=Q(status__in=REPLICA_LIVE), name="live_replicas")
+        ]
 
     def __str__(self) -> str:
         return self.public_id

@@ -34,7 +34,9 @@ class JobQuerySet(VisibleQuerySet):
 
 def _tell_status(job: Job, status: str, reason: str) -> None:
     """Every change of status is one line of the job's own stream."""
-    JobEvent.objects.append(job, [Draft(kind=STATUS_KIND, data={"status": str(status), "reason": str(reason)})])
+    JobEvent.objects.append(
+        job, [Draft(kind=STATUS_KIND, data={"status": str(status), "reason": str(reason)})]
+    )
 
 
 class Job(TenantOwned):
@@ -45,7 +47,9 @@ class Job(TenantOwned):
 
     public_id = PublicIdField("job")
     name = models.CharField(_("name"), max_length=120)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="jobs")
     recipe = models.CharField(max_length=40)
     spec = models.JSONField()  # JobSpec.to_dict(), frozen
@@ -56,7 +60,9 @@ class Job(TenantOwned):
     estimate_low = models.DecimalField(max_digits=14, decimal_places=6)
     estimate_high = models.DecimalField(max_digits=14, decimal_places=6)
 
-    status = models.CharField(max_length=12, choices=JobStatus.choices, default=JobStatus.QUEUED, db_index=True)
+    status = models.CharField(
+        max_length=12, choices=JobStatus.choices, default=JobStatus.QUEUED, db_index=True
+    )
     status_at = models.DateTimeField(default=timezone.now)
     reason = models.CharField(max_length=24, choices=Reason.choices, default=Reason.NONE, blank=True)
     error = models.TextField(blank=True)  # the last error line, for the person
@@ -115,7 +121,7 @@ class Job(TenantOwned):
 
 
 class Attempt(TenantOwned):
-    """One try at a job on machines. Holds a lease in database time and a fencing token; a late writer is refused."""
+    """One try at a job on machines. Its lease runs in database time; its fence refuses a late writer."""
 
     SEEN_THROUGH: ClassVar[str | None] = "job"
 
@@ -138,7 +144,9 @@ class Attempt(TenantOwned):
         ordering = ["number"]
         constraints = [
             models.UniqueConstraint(fields=["job", "number"], name="one_attempt_per_number"),
-            models.UniqueConstraint(fields=["job"], condition=Q(ended_at=None), name="one_live_attempt_per_job"),
+            models.UniqueConstraint(
+                fields=["job"], condition=Q(ended_at=None), name="one_live_attempt_per_job"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -155,7 +163,9 @@ class GpuLease(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["node", "gpu"], condition=Q(released_at=None), name="one_attempt_per_gpu")
+            models.UniqueConstraint(
+                fields=["node", "gpu"], condition=Q(released_at=None), name="one_attempt_per_gpu"
+            )
         ]
 
     def __str__(self) -> str:
@@ -201,7 +211,7 @@ class JobEventManager(models.Manager["JobEvent"]):
 
 
 class JobEvent(models.Model):
-    """One line of a job's stream: what the engine said and what the platform did, numbered 1, 2, 3 without gaps."""
+    """One line of a job's stream: what the engine said or the platform did, numbered without gaps."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
     seq = models.PositiveBigIntegerField()
@@ -218,7 +228,9 @@ class JobEvent(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["job", "seq"], name="one_event_per_seq"),
             models.UniqueConstraint(
-                fields=["attempt", "source_seq"], condition=Q(source_seq__isnull=False), name="one_event_per_source_seq"
+                fields=["attempt", "source_seq"],
+                condition=Q(source_seq__isnull=False),
+                name="one_event_per_source_seq",
             ),
         ]
 

@@ -24,11 +24,15 @@ class Model(TenantOwned):
     public_id = PublicIdField("mdl")
     name = models.CharField(_("name"), max_length=120)
     recipe = models.CharField(max_length=40)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
 
     class Meta:
         permissions = [("download_model", "Can download model"), ("share_model", "Can share model")]
-        constraints = [models.UniqueConstraint("tenant", Lower("name"), name="one_model_per_name_in_a_tenant")]
+        constraints = [
+            models.UniqueConstraint("tenant", Lower("name"), name="one_model_per_name_in_a_tenant")
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -51,9 +55,13 @@ class ModelVersion(TenantOwned):
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()  # the run: all variants of one job share it
     variant = models.CharField(max_length=40)  # "original", "int8", "prune", ...
-    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
+    )
     job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="model_versions")
-    dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="model_versions")
+    dataset_version = models.ForeignKey(
+        DatasetVersion, on_delete=models.PROTECT, related_name="model_versions"
+    )
     is_chosen = models.BooleanField(default=False)  # the gate's pick
     passed_gate = models.BooleanField()
     accuracy = models.FloatField()

@@ -39,7 +39,9 @@ def test_guardian_is_named_in_one_file_only():
 
 
 def test_messages_leave_through_the_outbox_only():
-    named = files_naming(r"\.send_task\(|\.group_send\(|\.apply_async\(|\.delay\(", "console", "tenants", "billing", "jobs")
+    named = files_naming(
+        r"\.send_task\(|\.group_send\(|\.apply_async\(|\.delay\(", "console", "tenants", "billing", "jobs"
+    )
     assert named == {"tenants/outbox.py"}
 
 
@@ -51,7 +53,9 @@ def test_pickle_is_never_loaded():
     assert files_naming(r"(from|import) pickle|joblib\.load|weights_only=False", *APPS) == set()
 
 
-@pytest.mark.parametrize("module", ["tenants.roles", "jobs.scheduling", "billing.rating", "billing.money", "trainer.contract"])
+@pytest.mark.parametrize(
+    "module", ["tenants.roles", "jobs.scheduling", "billing.rating", "billing.money", "trainer.contract"]
+)
 def test_a_pure_module_loads_without_django(module):
     # stubs for the app packages: importing `jobs.scheduling` runs jobs/__init__.py, which must stay empty of Django
     code = f"import sys, {module}; assert not any(m.split('.')[0] == 'django' for m in sys.modules), 'django was loaded'"
@@ -91,7 +95,10 @@ def test_the_project_names_no_machine_of_ours():
     found = []
     for name in paths:
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".toml", ".html", ".css", ".js", ".json"} and "vendor" not in path.parts:
+        if (
+            path.suffix in {".py", ".md", ".toml", ".html", ".css", ".js", ".json"}
+            and "vendor" not in path.parts
+        ):
             if path.exists() and machine.search(path.read_text(errors="ignore")):
                 found.append(name)
     assert not found

@@ -62,7 +62,12 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
         **own,
     )  # fmt: skip
     artifact = Artifact.objects.create(
-        version=version, name="model.onnx", storage_key=f"{CANARY}/onnx", sha256="0" * 64, size_bytes=10, **own
+        version=version,
+        name="model.onnx",
+        storage_key=f"{CANARY}/onnx",
+        sha256="0" * 64,
+        size_bytes=10,
+        **own,
     )
     endpoint = Endpoint.objects.create(
         name=CANARY, slug=CANARY, status=EndpointStatus.STOPPED, created_by=owner, **own

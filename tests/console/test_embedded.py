@@ -39,7 +39,9 @@ def interpreter_for_others() -> str:
 
 
 def modes_above(folder: Path) -> dict[str, int]:
-    return {str(parent): stat.S_IMODE(parent.stat().st_mode) for parent in [*folder.parents] if parent.exists()}
+    return {
+        str(parent): stat.S_IMODE(parent.stat().st_mode) for parent in [*folder.parents] if parent.exists()
+    }
 
 
 @pytest.mark.slow

@@ -92,7 +92,9 @@ class Command(BaseCommand):
         deadline = time.monotonic() + 60
         while endpoint.status != EndpointStatus.LIVE:
             if time.monotonic() > deadline:
-                raise CommandError(f"The endpoint is {endpoint.status}: {endpoint.error or 'no worker came up in 60 s'}")
+                raise CommandError(
+                    f"The endpoint is {endpoint.status}: {endpoint.error or 'no worker came up in 60 s'}"
+                )
             time.sleep(0.5)
             endpoint = endpoint.reload()
         return endpoint

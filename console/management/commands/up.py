@@ -30,10 +30,16 @@ class Command(BaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=None, help="port of the console (default 8000, or a free one)")
-        parser.add_argument("--gateway-port", type=int, default=None, help="port of the endpoints (default 8001)")
+        parser.add_argument(
+            "--port", type=int, default=None, help="port of the console (default 8000, or a free one)"
+        )
+        parser.add_argument(
+            "--gateway-port", type=int, default=None, help="port of the endpoints (default 8001)"
+        )
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-        parser.add_argument("--demo", action="store_true", help="make a demo tenant, with everything really run")
+        parser.add_argument(
+            "--demo", action="store_true", help="make a demo tenant, with everything really run"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         port = options["port"] or free_port(options["host"], 8000)
@@ -77,7 +83,12 @@ class Command(BaseCommand):
         return int(manager.returncode or 0)
 
     def _greet(
-        self, url: str, gateway_url: str, welcome: first_start.Welcome, environment: dict[str, str], demo: bool
+        self,
+        url: str,
+        gateway_url: str,
+        welcome: first_start.Welcome,
+        environment: dict[str, str],
+        demo: bool,
     ) -> None:
         """Once everything answers, say where it is; then make the demo if asked."""
         for address in (f"{url}/health/ready", f"{gateway_url}/v2/health/live"):
