@@ -1,4 +1,4 @@
-"""The part of a spec that speaks of data: which version, which columns, and whether a recipe can learn from it."""
+"""What a spec says of data: which version, which columns, and whether the recipe can learn from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def find_version(actor: Actor, top: Section) -> DatasetVersion | None:
     """`dsv_...` is that version, `ds_...` the newest of it. Hidden and missing look the same."""
     raw = top.take("dataset")
     if not isinstance(raw, str) or not raw:
-        top.fault("dataset", "required", _("This is required: the id of a dataset (ds_…) or a version (dsv_…)."))
+        top.fault(
+            "dataset", "required", _("This is required: the id of a dataset (ds_…) or a version (dsv_…).")
+        )
         return None
     version = lookup(actor, raw)
     if version is None:
@@ -92,10 +94,14 @@ def read_columns(part: Section, recipe: Recipe | None, version: DatasetVersion |
             part.fault("features", "not_used", _("The text recipe learns from one text column only."))
         _check(part, "text", text, known)
         if text and text == label:
-            part.fault("text", "is_label", _("The label cannot be the text: the answer would be in the question."))
+            part.fault(
+                "text", "is_label", _("The label cannot be the text: the answer would be in the question.")
+            )
         return Columns(label=label, text=text)
     if text:
-        part.fault("text", "not_used", _("The tabular recipe has no text column; name it among the features."))
+        part.fault(
+            "text", "not_used", _("The tabular recipe has no text column; name it among the features.")
+        )
     for index, name in enumerate(features):
         if _check(part, f"features/{index}", name, known) and name == label:
             said = _("The label cannot be a feature: the answer would be in the question.")

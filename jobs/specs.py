@@ -97,14 +97,18 @@ class JobSpec:
             "recipe": str(self.recipe),
             "dataset": self.dataset,
             "columns": {
-                "label": self.columns.label, "text": self.columns.text, "features": list(self.columns.features),
+                "label": self.columns.label,
+                "text": self.columns.text,
+                "features": list(self.columns.features),
             },
             "hyperparameters": asdict(self.hyperparameters),
             "resources": {**asdict(self.resources), "precision": str(self.resources.precision)},
             "limits": {
                 "max_time_s": self.limits.max_time_s, "max_spend": None if spend is None else f"{spend:f}",
             },
-            "compression": {**asdict(self.compression), "methods": [str(one) for one in self.compression.methods]},
+            "compression": {
+                **asdict(self.compression), "methods": [str(one) for one in self.compression.methods],
+            },
             "model_name": self.model_name,
             "publish_to": self.publish_to,
         }  # fmt: skip
@@ -116,7 +120,9 @@ def _hyperparameters(part: Section, version: DatasetVersion | None) -> HyperPara
     if not 0 < holdout < 1:
         part.fault("holdout", "range", _("The held-out share lies between 0 and 1, such as 0.2."))
     elif version is not None and version.row_count >= MIN_ROWS and round(version.row_count * holdout) < 1:
-        part.fault("holdout", "range", _("Of %(rows)s rows this holds out none.") % {"rows": version.row_count})
+        part.fault(
+            "holdout", "range", _("Of %(rows)s rows this holds out none.") % {"rows": version.row_count}
+        )
     rate = part.number("learning_rate", usual.learning_rate)
     if rate <= 0:
         part.fault("learning_rate", "range", _("The learning rate is above 0, such as 0.001."))
@@ -153,7 +159,8 @@ def _resources(part: Section, actor: Actor) -> Resources:
             _("Each process trains on one GPU: ask for %(n)s GPUs for %(n)s processes, or for none.")
             % {"n": processes},
         )
-    if processes > there.processes:
+    # where processes only follow from too many GPUs, the GPUs are the one fault
+    if processes > there.processes and ("processes" in part.raw or gpus <= there.gpus):
         part.fault(
             "processes",
             "not_there",
@@ -183,14 +190,14 @@ def _max_spend(part: Section) -> Decimal | None:
     if raw is None or raw == "":
         return None
     if isinstance(raw, bool) or not isinstance(raw, str | int | float | Decimal):
-        part.fault("max_spend", "type", _("The spend limit is a decimal such as \"5.00\", or null for none."))
+        part.fault("max_spend", "type", _('The spend limit is a decimal such as "5.00", or null for none.'))
         return None
     try:
         amount = Decimal(str(raw))
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite():
-        part.fault("max_spend", "type", _("The spend limit is a decimal such as \"5.00\", or null for none."))
+        part.fault("max_spend", "type", _('The spend limit is a decimal such as "5.00", or null for none.'))
         return None
     exponent = amount.as_tuple().exponent
     if amount <= 0:
@@ -207,7 +214,7 @@ def _compression(part: Section) -> CompressionSpec:
     raw = part.take("methods", [str(one) for one in usual.methods])
     methods: list[Method] = []
     if not isinstance(raw, list | tuple):
-        part.fault("methods", "type", _("Methods are a list, such as [\"int8\", \"prune\"]; [] for none."))
+        part.fault("methods", "type", _('Methods are a list, such as ["int8", "prune"]; [] for none.'))
         raw = []
     for index, name in enumerate(raw):
         try:
@@ -235,5 +242,3 @@ def _publish_to(top: Section) -> str | None:
         text = _("An endpoint address has small letters, digits and dashes, such as %(example)s.")
         top.fault("publish_to", "invalid", text % {"example": example})
     return raw or None
-
-

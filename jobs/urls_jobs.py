@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
-api_urlpatterns: list[URLPattern] = []
+from jobs.api import jobs as api
+from jobs.views import jobs as views
+
+urlpatterns: list[URLPattern] = [
+    path("jobs/", views.job_list, name="job_list"),
+    path("jobs/new", views.job_new, name="job_new"),
+    path("jobs/new/data", views.job_new_data, name="job_new_data"),
+    path("jobs/new/price", views.job_new_price, name="job_new_price"),
+    path("jobs/<str:public_id>", views.job_detail, name="job_detail"),
+    path("jobs/<str:public_id>/outcome", views.job_outcome, name="job_outcome"),
+    path("jobs/<str:public_id>/cancel", views.job_cancel, name="job_cancel"),
+    path("jobs/<str:public_id>/clone", views.job_clone, name="job_clone"),
+]
+api_urlpatterns: list[URLPattern] = [
+    path("jobs", api.JobList.as_view(), name="job-list"),
+    path("jobs/estimate", api.JobEstimate.as_view(), name="job-estimate"),
+    path("jobs/<str:public_id>", api.JobDetail.as_view(), name="job-detail"),
+    path("jobs/<str:public_id>/cancel", api.JobCancel.as_view(), name="job-cancel"),
+    path("jobs/<str:public_id>/events", api.JobEvents.as_view(), name="job-events"),
+]

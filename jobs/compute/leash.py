@@ -1,7 +1,7 @@
 """Runs a command that dies with its parent: `python leash.py PARENT_PID COMMAND...`. Standard library only.
 
-A launcher that is killed leaves its processes behind. The kernel can be asked to kill a process when its parent
-dies; the request survives exec, so this file asks and becomes the command.
+A launcher that is killed leaves its processes behind. The kernel can be asked to kill a process when its
+parent dies; the request survives exec, so this file asks and becomes the command.
 """
 
 from __future__ import annotations

@@ -72,7 +72,9 @@ def take(attempt_id: int) -> Attempt | None:
     free = Attempt.objects.filter(pk=attempt_id, taken_at=None, ended_at=None, lease_until__gt=Now())
     if not free.update(taken_at=Now(), lease_until=Now() + timedelta(seconds=settings.LEASE_S)):
         return None
-    return Attempt.objects.select_related("job__tenant", "job__dataset_version", "job__created_by").get(pk=attempt_id)
+    return Attempt.objects.select_related("job__tenant", "job__dataset_version", "job__created_by").get(
+        pk=attempt_id
+    )
 
 
 def run_folder(attempt: Attempt) -> Path:
@@ -136,7 +138,9 @@ class _Run:
         (self.folder / SPEC_FILE).write_text(run_spec(self.job, self.attempt, data).to_json())
 
     def start(self) -> Handle:
-        gpus = tuple(self.attempt.gpu_leases.filter(released_at=None).order_by("gpu").values_list("gpu", flat=True))
+        gpus = tuple(
+            self.attempt.gpu_leases.filter(released_at=None).order_by("gpu").values_list("gpu", flat=True)
+        )
         gang = Gang(
             run=self.attempt.public_id,
             folder=self.folder,
@@ -149,7 +153,9 @@ class _Run:
         if not live.update(handle=handle):
             raise Fenced
         self.attempt.handle = handle
-        log.info("gang started", extra={"job": self.job.public_id, "processes": gang.processes, "gpus": len(gpus)})
+        log.info(
+            "gang started", extra={"job": self.job.public_id, "processes": gang.processes, "gpus": len(gpus)}
+        )
         return handle
 
     # -- during ----------------------------------------------------------------------------------------------
@@ -202,7 +208,9 @@ class _Run:
         spent = (
             self.job.attempts.exclude(pk=self.attempt.pk)
             .exclude(ended_at=None)
-            .aggregate(held=Sum(ExpressionWrapper(F("ended_at") - F("created_at"), output_field=DurationField())))
+            .aggregate(
+                held=Sum(ExpressionWrapper(F("ended_at") - F("created_at"), output_field=DurationField()))
+            )
         )["held"]
         return self.job.max_time_s - (spent.total_seconds() if spent else 0.0)
 
@@ -229,7 +237,9 @@ class _Run:
     def keep_result(self, outcome: Outcome, result: Path) -> Outcome:
         version = registry.register_run(self.job, attempt=self.attempt, result_dir=result)
         if version is None:
-            return Outcome(status=JobStatus.FAILED, reason=Reason.CRASHED, error="The run left no usable result.")
+            return Outcome(
+                status=JobStatus.FAILED, reason=Reason.CRASHED, error="The run left no usable result."
+            )
         if slug := self.job.spec.get("publish_to"):
             self.publish(version, slug)
         return outcome
@@ -284,8 +294,10 @@ def forget_runs(job: Job) -> None:
         shutil.rmtree(run_folder(attempt), ignore_errors=True)
 
 
-def end_attempt(attempt: Attempt, outcome: Outcome, *, exit_code: int | None, at_last_beat: bool = False) -> bool:
-    """End attempt, bill and job in one transaction; False if the attempt was over, and then nothing is written."""
+def end_attempt(
+    attempt: Attempt, outcome: Outcome, *, exit_code: int | None, at_last_beat: bool = False
+) -> bool:
+    """End attempt, bill and job in one transaction; False, and nothing written, if the attempt was over."""
     with transaction.atomic():
         if not release(attempt, exit_code=exit_code, reason=outcome.reason, at_last_beat=at_last_beat):
             return False
@@ -310,7 +322,11 @@ def end_attempt(attempt: Attempt, outcome: Outcome, *, exit_code: int | None, at
 def _rescue(attempt_id: int) -> bool:
     """End one attempt whose lease ran out. Its bill ends at its last acknowledged beat."""
     with transaction.atomic():
-        attempt = Attempt.objects.select_for_update().filter(pk=attempt_id, ended_at=None, lease_until__lt=Now()).first()
+        attempt = (
+            Attempt.objects.select_for_update()
+            .filter(pk=attempt_id, ended_at=None, lease_until__lt=Now())
+            .first()
+        )
         if attempt is None:
             return False  # its holder renewed it, or somebody else was here
         text = "" if attempt.taken_at else "No worker took it."

@@ -108,7 +108,11 @@ def submit_job(actor: Actor, spec: JobSpec) -> Job:
     budgets.ensure_can_spend(actor.tenant, high_estimate=estimate.high)
     with transaction.atomic():
         # a dataset archived in the meantime is not taken any more
-        version = DatasetVersion.objects.select_for_update(of=("self",)).select_related("dataset").get(pk=spec.version.pk)
+        version = (
+            DatasetVersion.objects.select_for_update(of=("self",))
+            .select_related("dataset")
+            .get(pk=spec.version.pk)
+        )
         if version.dataset.archived_at is not None:
             raise Conflict(_("This dataset was archived a moment ago. Choose another one."))
         job = Job.objects.create(
@@ -150,9 +154,7 @@ def cancel_job(actor: Actor, job: Job, reason: Reason = Reason.BY_USER) -> Job:
 
 def ask_to_stop(job: Job, *, by: Actor, reason: Reason) -> None:
     """Tell the holder of the running attempt to end it; the first who asks is the reason."""
-    move(
-        job, to=JobStatus.STOPPING, by=by, reason=reason, stop_reason=reason, stop_asked_at=timezone.now()
-    )
+    move(job, to=JobStatus.STOPPING, by=by, reason=reason, stop_reason=reason, stop_asked_at=timezone.now())
 
 
 def end_job(job: Job, *, to: JobStatus, by: Actor, reason: Reason = Reason.NONE, error: str = "") -> None:
@@ -161,7 +163,14 @@ def end_job(job: Job, *, to: JobStatus, by: Actor, reason: Reason = Reason.NONE,
     Job.objects.filter(pk=job.pk).update(reason=reason)
     job.reason = reason
     move(
-        job, to=to, by=by, reason=reason, error=error[:4000], finished_at=timezone.now(), eta_s=None, waiting_for=""
+        job,
+        to=to,
+        by=by,
+        reason=reason,
+        error=error[:4000],
+        finished_at=timezone.now(),
+        eta_s=None,
+        waiting_for="",
     )
     outbox.enqueue("jobs.schedule_jobs")  # what it held is free
 

@@ -70,7 +70,9 @@ def decide_outcome(
         return Outcome(
             status=JobStatus.FAILED, reason=Reason.CRASHED, error="The engine ended without a result."
         )
-    return Outcome(status=JobStatus.FAILED, reason=Reason.CRASHED, error=last_line(tail) or _silent(exit_code))
+    return Outcome(
+        status=JobStatus.FAILED, reason=Reason.CRASHED, error=last_line(tail) or _silent(exit_code)
+    )
 
 
 def log_tail(folder: Path) -> str:
@@ -94,5 +96,7 @@ def last_line(tail: str) -> str:
 
 def _silent(exit_code: int) -> str:
     if exit_code < 0:
-        return f"The processes were killed by signal {-exit_code} and left no message; memory may have run out."
+        return (
+            f"The processes were killed by signal {-exit_code} and left no message; memory may have run out."
+        )
     return f"The engine ended with exit code {exit_code} and left no message."

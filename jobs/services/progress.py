@@ -11,6 +11,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from billing.services import reports
 from jobs.models import Attempt, Job, JobEvent
@@ -21,6 +23,17 @@ from tenants.actor import SYSTEM, Actor
 from tenants.lifecycle import move
 from trainer.contract import EVENTS_FILE, Event, EventKind, read_events
 
+# what the engine's phases are called
+PHASES = {
+    "starting": gettext_lazy("Starting processes"),
+    "training": gettext_lazy("Training"),
+    "evaluating": gettext_lazy("Evaluating"),
+    "compressing": gettext_lazy("Compressing"),
+    "exporting": gettext_lazy("Exporting"),
+    "done": gettext_lazy("Done"),
+    "cancelled": gettext_lazy("Stopped"),
+    "preempted": gettext_lazy("Saved for later"),
+}
 BATCH = 500
 FRAME = 500  # events in one answer to a live page
 LONGEST_TEXT = 8000
@@ -68,7 +81,11 @@ def ingest(attempt: Attempt, folder: Path) -> list[Event]:
 
 def _take_in(attempt: Attempt, events: Sequence[Event], offset: int) -> None:
     with transaction.atomic():
-        held = Attempt.objects.select_for_update().filter(pk=attempt.pk, fence=attempt.fence, ended_at=None).first()
+        held = (
+            Attempt.objects.select_for_update()
+            .filter(pk=attempt.pk, fence=attempt.fence, ended_at=None)
+            .first()
+        )
         if held is None:
             raise Fenced
         job = Job.objects.get(pk=attempt.job_id)
@@ -129,7 +146,13 @@ def storable(value: Any) -> Any:
 
 def event_row(event: JobEvent) -> dict[str, Any]:
     """One event as live pages and the API get it."""
-    return {"seq": event.seq, "at": event.at.isoformat(), "kind": event.kind, "data": shown_data(event)}
+    return {
+        "seq": event.seq,
+        "at": event.at.isoformat(),
+        "kind": event.kind,
+        "data": shown_data(event),
+        "text": in_words(event),
+    }
 
 
 def shown_data(event: JobEvent) -> dict[str, Any]:
@@ -141,6 +164,24 @@ def shown_data(event: JobEvent) -> dict[str, Any]:
     return {**event.data, "label": str(status.label), "tone": status.tone, "text": str(reason.label)}
 
 
+def in_words(event: JobEvent) -> str:
+    """One line for people; empty for what is drawn instead."""
+    data = event.data
+    match event.kind:
+        case "status":
+            words = [str(JobStatus(data["status"]).label), str(Reason(data.get("reason", "")).label)]
+            return ". ".join(word.rstrip(".") for word in words if word)
+        case EventKind.STATE:
+            return str(PHASES.get(data.get("phase", ""), data.get("phase", "")))
+        case EventKind.LOG | EventKind.ERROR:
+            return str(data.get("text", ""))
+        case EventKind.CHECKPOINT:
+            return _("Checkpoint at step %(step)s") % {"step": data.get("step")}
+        case EventKind.VARIANT:
+            return f"{data.get('name')}: {data.get('verdict')}"
+    return ""
+
+
 def standing(job: Job) -> dict[str, Any]:
     """The job in one small dict: what the head of a live page shows."""
     return {
@@ -149,7 +190,7 @@ def standing(job: Job) -> dict[str, Any]:
         "label": str(job.state.label),
         "tone": job.state.tone,
         "reason_text": job.error or job.reason_text or job.waiting_for,
-        "phase": job.phase,
+        "phase": str(PHASES.get(job.phase, job.phase)),
         "step": job.step,
         "total_steps": job.total_steps,
         "epoch": job.epoch,
@@ -169,7 +210,7 @@ def visible_job(actor: Actor, public_id: str) -> Job | None:
 
 
 def news(actor: Actor, public_id: str, *, after: int, limit: int = FRAME) -> News | None:
-    """Events after a number, in order, and where the job stands; None if the actor may not see it (any more)."""
+    """Events after a number, in order, and where the job stands; None if the actor may not see it."""
     # the job before its events: whatever its row says, its events are there
     job = visible_job(actor, public_id)
     if job is None:

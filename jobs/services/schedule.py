@@ -29,12 +29,14 @@ UNTAKEN_LONGEST_S = 300
 
 
 def schedule_once() -> int:
-    """Give a place to every job that gets one now and tell the others why they wait; returns how many started."""
+    """Place every job that fits now and tell the others why they wait; returns how many started."""
     capacity = backend().capacity()
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("select pg_advisory_xact_lock(%s)", [_ONE_WRITER])
-        queue = {job.pk: job for job in Job.objects.queued().select_related("tenant", "created_by").order_by("id")}
+        queue = {
+            job.pk: job for job in Job.objects.queued().select_related("tenant", "created_by").order_by("id")
+        }
         if not queue:
             return 0
         now = clock.now()
@@ -99,7 +101,13 @@ def _place(job: Job, gpus: tuple[int, ...], capacity: Capacity) -> None:
     ]
     attempt.save(update_fields=["allocations"])
     move(
-        job, to=JobStatus.STARTING, by=SYSTEM, started_at=job.started_at or moment, waiting_for="", phase="", error=""
+        job,
+        to=JobStatus.STARTING,
+        by=SYSTEM,
+        started_at=job.started_at or moment,
+        waiting_for="",
+        phase="",
+        error="",
     )
     outbox.enqueue("jobs.run_attempt", attempt.pk)
 

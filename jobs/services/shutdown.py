@@ -1,7 +1,8 @@
 """How a running attempt learns that its worker is being shut down.
 
-Celery's pool children are not told of a warm shutdown, and a supervisor may send SIGTERM to the whole process group.
-Both end here: one byte of memory shared with the parent, made before it forks, and a handler for SIGTERM.
+Celery's pool children are not told of a warm shutdown, and a supervisor may send SIGTERM to the whole process
+group. Both end here: one byte of memory shared with the parent, made before it forks, and a handler for
+SIGTERM.
 """
 
 from __future__ import annotations

@@ -66,7 +66,13 @@ def spec_data(version: DatasetVersion, **changes: Any) -> dict[str, Any]:
     """A spec that is right for the flowers; changes replace whole parts."""
     recipe = "image-classification" if version.format == "images" else "tabular-classification"
     columns = {} if version.format == "images" else {"label": "kind"}
-    return {"name": "First try", "recipe": recipe, "dataset": version.public_id, "columns": columns, **changes}
+    return {
+        "name": "First try",
+        "recipe": recipe,
+        "dataset": version.public_id,
+        "columns": columns,
+        **changes,
+    }
 
 
 def make_job(actor: Actor, version: DatasetVersion | None = None, **changes: Any) -> Job:
@@ -82,7 +88,9 @@ def digits_zip(images: int = 400) -> SimpleUploadedFile:
     """scikit-learn's handwritten digits, one folder a digit."""
     digits, buffer = load_digits(), io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for index, (pixels, label) in enumerate(zip(digits.images[:images], digits.target[:images], strict=True)):
+        for index, (pixels, label) in enumerate(
+            zip(digits.images[:images], digits.target[:images], strict=True)
+        ):
             picture = io.BytesIO()
             Image.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(picture, "PNG")
             archive.writestr(f"{label}/{index:04}.png", picture.getvalue())

@@ -54,7 +54,12 @@ def test_another_process_with_the_same_number_is_never_killed():
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         created = psutil.Process(bystander.pid).create_time()
-        handle = {"node": compute.capacity().node, "run": "att_gone", "pid": bystander.pid, "created": created - 60}
+        handle = {
+            "node": compute.capacity().node,
+            "run": "att_gone",
+            "pid": bystander.pid,
+            "created": created - 60,
+        }
         compute.signal(handle, signal.SIGKILL)
         compute.stop(handle, grace_s=0.1)
         assert compute.poll(handle) == LOST
@@ -99,7 +104,8 @@ def test_a_gang_dies_with_the_worker_that_started_it(tmp_path):
         compute = LocalCompute()
         compute.command = lambda gang: [sys.executable, {str(tmp_path / "sleep.py")!r}]
         folder = pathlib.Path({str(tmp_path)!r})
-        print(compute.start(Gang(run="att_leashed", folder=folder, spec=folder, processes=1))["pid"], flush=True)
+        gang = Gang(run="att_leashed", folder=folder, spec=folder, processes=1)
+        print(compute.start(gang)["pid"], flush=True)
         time.sleep(600)
         """)
     )
@@ -123,7 +129,9 @@ def test_two_processes_train_and_end_well(tmp_path):
     assert all(process.environ()[MARK] == "att_two" for process in ranks)
     code = wait_for(lambda: compute.poll(handle) is not None and "over", timeout_s=120, what="the end")
     assert code == "over"
-    assert (spec.parent / "result" / "manifest.json").exists(), (spec.parent / "engine.log").read_text()[-2000:]
+    assert (spec.parent / "result" / "manifest.json").exists(), (spec.parent / "engine.log").read_text()[
+        -2000:
+    ]
     compute.stop(handle, grace_s=0)
     assert marked("att_two") == []
 

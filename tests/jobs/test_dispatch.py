@@ -69,15 +69,21 @@ def write_result(engine, original: dict | None = None) -> None:
     (bundle / "bundle.json").write_text(
         json.dumps(
             {
-                "schema": 1, "recipe": "tabular-classification", "variant": "original", "classes": classes,
+                "schema": 1,
+                "recipe": "tabular-classification",
+                "variant": "original",
+                "classes": classes,
                 "inputs": [{"name": "petal", "datatype": "FP32", "shape": [-1]}],
                 "outputs": [{"name": "label", "datatype": "BYTES", "shape": [-1]}],
-                "transform": {}, "sha256": {}, "sample": {"petal": [1.0]},
+                "transform": {},
+                "sha256": {},
+                "sample": {"petal": [1.0]},
             }
-        )  # fmt: skip
+        )
     )
     report = {
-        "name": "original", "method": "As trained.", "size_bytes": 5, "compressed_size_bytes": 5, "accuracy": 0.9,
+        "name": "original", "method": "As trained.", "size_bytes": 5, "compressed_size_bytes": 5,
+        "accuracy": 0.9,
         "accuracy_drop": 0.0, "holdout_rows": 12, "latency_p50_ms": 0.1, "latency_p95_ms": 0.2,
         "max_abs_difference": 0.0, "passed_gate": True, "verdict": "The original.",
     }  # fmt: skip
@@ -134,7 +140,9 @@ def test_every_event_gets_one_number_and_is_taken_in_once(as_ben, flowers):
     numbers = list(job.events.values_list("seq", flat=True))
     assert numbers == list(range(1, job.last_seq + 1))
     assert kinds(job).count("metric") == 10
-    sources = list(job.events.filter(attempt=attempt, source_seq__isnull=False).values_list("source_seq", flat=True))
+    sources = list(
+        job.events.filter(attempt=attempt, source_seq__isnull=False).values_list("source_seq", flat=True)
+    )
     assert sources == list(range(1, 14))
 
 
@@ -151,7 +159,9 @@ def test_a_failure_shows_what_the_engine_said_last(as_ben, flowers):
 
 def test_a_silent_crash_shows_the_end_of_the_log(as_ben, flowers):
     def crash(engine, turn):
-        (engine.gang.folder / "engine.log").write_text("Traceback\n  File x\nModuleNotFoundError: No module named y\n---\n")
+        (engine.gang.folder / "engine.log").write_text(
+            "Traceback\n  File x\nModuleNotFoundError: No module named y\n---\n"
+        )
         return 1
 
     job, _, _ = run_with(crash, as_ben, flowers)
@@ -221,7 +231,8 @@ def test_the_time_limit_ends_a_run(as_ben, flowers):
             engine.metric(1, 0.5)
             Attempt.objects.create(  # an earlier try used up what the job may take
                 tenant=as_ben.tenant, job=Job.objects.get(), number=9, fence="old", processes=1,
-                lease_until=timezone.now(), created_at=timezone.now() - timedelta(seconds=20), ended_at=timezone.now(),
+                lease_until=timezone.now(), ended_at=timezone.now(),
+                created_at=timezone.now() - timedelta(seconds=20),
             )  # fmt: skip
         return 76 if engine.is_cancelled else None
 
@@ -286,7 +297,12 @@ def test_a_late_writer_is_refused_and_writes_nothing(as_ben, flowers):
         folder.mkdir(parents=True)
         Attempt.objects.filter(pk=attempt.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
         sweep_attempts()
-        line = {"seq": 1, "at": timezone.now().isoformat(), "kind": "metric", "data": {"step": 1, "name": "x", "value": 1}}
+        line = {
+            "seq": 1,
+            "at": timezone.now().isoformat(),
+            "kind": "metric",
+            "data": {"step": 1, "name": "x", "value": 1},
+        }
         (folder / EVENTS_FILE).write_text(json.dumps(line) + "\n")
         with pytest.raises(Fenced):
             progress.ingest(late, folder)

@@ -10,19 +10,29 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TWO = Capacity(node="here", processes=2)
 
 
-def ask(job: int, *, tenant: int = 1, processes: int = 1, gpus: int = 0, age_s: float = 0, **more: object) -> Demand:
+def ask(
+    job: int, *, tenant: int = 1, processes: int = 1, gpus: int = 0, age_s: float = 0, **more: object
+) -> Demand:
     since = NOON - timedelta(seconds=age_s)
     return Demand(job=job, tenant=tenant, processes=processes, gpus=gpus, since=since, **more)  # type: ignore[arg-type]
 
 
-def placed(queue: list[Demand], held: list[Holding] | None = None, capacity: Capacity = TWO, **quotas: Quota) -> list[int]:
+def placed(
+    queue: list[Demand], held: list[Holding] | None = None, capacity: Capacity = TWO, **quotas: Quota
+) -> list[int]:
     by_tenant = {int(name.removeprefix("t")): quota for name, quota in quotas.items()}
     return [one.job for one in decide(queue, held or [], capacity, by_tenant, NOON) if one.place]
 
 
-def why(queue: list[Demand], held: list[Holding] | None = None, capacity: Capacity = TWO, **quotas: Quota) -> dict[int, str]:
+def why(
+    queue: list[Demand], held: list[Holding] | None = None, capacity: Capacity = TWO, **quotas: Quota
+) -> dict[int, str]:
     by_tenant = {int(name.removeprefix("t")): quota for name, quota in quotas.items()}
-    return {one.job: one.waiting_for for one in decide(queue, held or [], capacity, by_tenant, NOON) if not one.place}
+    return {
+        one.job: one.waiting_for
+        for one in decide(queue, held or [], capacity, by_tenant, NOON)
+        if not one.place
+    }
 
 
 def test_the_oldest_job_goes_first():

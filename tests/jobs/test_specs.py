@@ -62,7 +62,11 @@ def test_a_dataset_id_means_its_newest_version(as_ben, flowers):
         ({"columns": {"label": "colour"}}, "/columns/label", "no column colour. There are: petal"),
         ({"columns": {"label": "country"}}, "/columns/label", "There is 1 class"),
         ({"columns": {"label": "note"}}, "/columns/label", "empty in 60 rows"),
-        ({"columns": {"label": "kind", "features": ["petal", "lid"]}}, "/columns/features/1", "no column lid"),
+        (
+            {"columns": {"label": "kind", "features": ["petal", "lid"]}},
+            "/columns/features/1",
+            "no column lid",
+        ),
         ({"columns": {"label": "kind", "features": ["kind"]}}, "/columns/features/0", "answer"),
         ({"columns": {"label": "kind", "features": "petal"}}, "/columns/features", "list"),
         ({"columns": {"label": "kind", "text": "note"}}, "/columns/text", "tabular"),
@@ -133,7 +137,9 @@ def test_images_of_one_class_cannot_be_told_apart(as_ben):
 
 def test_images_need_no_columns(as_ben):
     digits = make_version(as_ben.tenant, format="images", name="digits")
-    assert "folder is the label" in faults(as_ben, spec_data(digits, columns={"label": "x"}))["/columns/label"]
+    assert (
+        "folder is the label" in faults(as_ben, spec_data(digits, columns={"label": "x"}))["/columns/label"]
+    )
 
 
 def test_nine_rows_are_too_few(as_ben):
@@ -144,7 +150,10 @@ def test_nine_rows_are_too_few(as_ben):
 def test_a_tenant_cannot_ask_for_more_than_its_quota(as_ben, flowers):
     as_ben.tenant.max_processes = 2
     as_ben.tenant.save()
-    assert "may use 2 processes" in faults(as_ben, spec_data(flowers, resources={"processes": 3}))["/resources/processes"]
+    assert (
+        "may use 2 processes"
+        in faults(as_ben, spec_data(flowers, resources={"processes": 3}))["/resources/processes"]
+    )
 
 
 def test_each_process_gets_its_own_gpu(as_ben, flowers):

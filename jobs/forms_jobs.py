@@ -1,0 +1,256 @@
+"""The form of a new job. It only gathers: what is right is decided by JobSpec, in the words the API uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from jobs.models import DatasetVersion
+from jobs.spec_data import FITS, column_names
+from jobs.states import JobStatus
+from tenants.actor import Actor
+from tenants.errors import Refused
+from trainer.contract import (
+    OPTIMIZERS,
+    CompressionSpec,
+    HyperParameters,
+    Method,
+    Precision,
+    Recipe,
+)
+
+_HYPER, _COMPRESSION = HyperParameters(), CompressionSpec()
+RECIPES = [
+    (Recipe.IMAGE, _("Images"), _("A picture in, its class out. From a zip of class folders."), "image"),
+    (
+        Recipe.TEXT,
+        _("Text"),
+        _("A sentence or article in, its topic out. English, Chinese and others."),
+        "file-text",
+    ),
+    (Recipe.TABULAR, _("Table"), _("Columns in, one of them predicted. Missing values are fine."), "table"),
+]
+METHODS = [
+    (Method.INT8, _("int8: smaller numbers, about a quarter of the size")),
+    (Method.PRUNE, _("Pruning: the least important weights become zero")),
+]
+# where a fault of the spec is shown
+POINTERS = {
+    "/columns/label": "label",
+    "/columns/text": "text",
+    "/columns/features": "features",
+    "/limits/max_time_s": "max_minutes",
+    "/limits/max_spend": "max_spend",
+    "/compression/methods": "methods",
+}
+LIKELY_LABELS = ("label", "class", "target", "category", "kind", "species", "topic", "y")
+
+
+class JobForm(forms.Form):
+    name = forms.CharField(label=_("Name"), max_length=120)
+    recipe = forms.ChoiceField(
+        label=_("Recipe"), choices=[(one[0], one[1]) for one in RECIPES], widget=forms.RadioSelect
+    )
+    dataset = forms.CharField(label=_("Dataset"), widget=forms.Select)
+    label = forms.CharField(
+        label=_("Label column"),
+        required=False,
+        widget=forms.Select,
+        help_text=_("What the model learns to say."),
+    )
+    text = forms.CharField(label=_("Text column"), required=False, widget=forms.Select)
+    features = forms.MultipleChoiceField(
+        label=_("Feature columns"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("None ticked: every column but the label."),
+    )
+    epochs = forms.IntegerField(
+        label=_("Epochs"), initial=_HYPER.epochs, help_text=_("Times through the data.")
+    )
+    batch_size = forms.IntegerField(
+        label=_("Batch size"),
+        initial=_HYPER.batch_size,
+        help_text=_("Rows a step, of all processes together."),
+    )
+    learning_rate = forms.FloatField(label=_("Learning rate"), initial=_HYPER.learning_rate)
+    weight_decay = forms.FloatField(label=_("Weight decay"), initial=_HYPER.weight_decay)
+    optimizer = forms.ChoiceField(
+        label=_("Optimizer"), choices=[(one, one) for one in OPTIMIZERS], initial=_HYPER.optimizer
+    )
+    holdout = forms.FloatField(
+        label=_("Held out"), initial=_HYPER.holdout, help_text=_("Share of rows never trained on.")
+    )
+    seed = forms.IntegerField(
+        label=_("Seed"), initial=_HYPER.seed, help_text=_("The same seed, the same loss.")
+    )
+    processes = forms.IntegerField(label=_("Processes"), initial=1)
+    gpus = forms.IntegerField(label=_("GPUs"), initial=0)
+    precision = forms.ChoiceField(
+        label=_("Precision"), choices=[(one, one) for one in Precision], initial="fp32"
+    )
+    max_minutes = forms.FloatField(
+        label=_("Time limit"), initial=60, help_text=_("The job is stopped there, whatever it does.")
+    )
+    max_spend = forms.DecimalField(
+        label=_("Spend limit"), required=False, help_text=_("Empty: only the tenant's budget counts.")
+    )
+    methods = forms.MultipleChoiceField(
+        label=_("Methods"), required=False, choices=METHODS, widget=forms.CheckboxSelectMultiple,
+        initial=[str(one) for one in _COMPRESSION.methods],
+    )  # fmt: skip
+    max_accuracy_drop = forms.FloatField(
+        label=_("Accuracy that may be lost"),
+        initial=_COMPRESSION.max_accuracy_drop,
+        help_text=_("A share: 0.01 is one point. Variants that lose more are not chosen."),
+    )
+    sparsity = forms.FloatField(
+        label=_("Sparsity"),
+        initial=_COMPRESSION.sparsity,
+        help_text=_("Share of weights that pruning sets to zero."),
+    )
+    model_name = forms.CharField(
+        label=_("Model name"), required=False, max_length=120, help_text=_("Empty: the name of the job.")
+    )
+    publish_to = forms.CharField(
+        label=_("Publish to endpoint"), required=False, max_length=40,
+        help_text=_("An address such as digits. The chosen variant goes there when the job has succeeded."),
+    )  # fmt: skip
+
+    def __init__(
+        self, actor: Actor, *args: Any, extra_version: DatasetVersion | None = None, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        steps = {"learning_rate": "any", "weight_decay": "any", "holdout": "any", "max_accuracy_drop": "any"}
+        for name, step in {**steps, "sparsity": "any", "max_minutes": "any", "max_spend": "any"}.items():
+            self.fields[name].widget.attrs["step"] = step
+        recipe = self["recipe"].value() or Recipe.IMAGE
+        self.chosen_recipe = Recipe(recipe) if recipe in list(Recipe) else Recipe.IMAGE
+        self.versions = newest_versions(actor, self.chosen_recipe)
+        if extra_version is not None and extra_version.pk not in {one.pk for one in self.versions}:
+            self.versions.append(extra_version)
+        self.fields["dataset"].widget.choices = [(one.public_id, _choice(one)) for one in self.versions]  # type: ignore[attr-defined]
+        chosen = self["dataset"].value()
+        self.version = next((one for one in self.versions if one.public_id == chosen), None)
+        if self.version is None and self.versions and not (self.is_bound and chosen):
+            self.version = self.versions[0]
+        self._offer_columns()
+
+    def _offer_columns(self) -> None:
+        columns = self.version.profile.get("columns", []) if self.version else []
+        names = [(name, name) for name in (column["name"] for column in columns)]
+        for name in ("label", "text"):
+            self.fields[name].widget.choices = names  # type: ignore[attr-defined]
+        posted = self["features"].value() or []
+        self.fields["features"].choices = names + [(one, one) for one in posted if (one, one) not in names]  # type: ignore[attr-defined]
+        if not self.is_bound or not self["label"].value():
+            self.initial.setdefault("label", likely_label(columns))
+        if not self.is_bound or not self["text"].value():
+            self.initial.setdefault("text", likely_text(columns, self.initial.get("label", "")))
+
+    def spec_data(self) -> dict[str, Any]:
+        """What the fields say, as the JSON that the API takes. Call it on a valid form."""
+        said = self.cleaned_data
+        recipe = said["recipe"]
+        columns: dict[str, Any] = {}
+        if recipe != Recipe.IMAGE:
+            columns["label"] = said["label"]
+        if recipe == Recipe.TEXT:
+            columns["text"] = said["text"]
+        if recipe == Recipe.TABULAR:
+            columns["features"] = said["features"]
+        return {
+            "name": said["name"],
+            "recipe": recipe,
+            "dataset": said["dataset"],
+            "columns": columns,
+            "hyperparameters": {
+                name: said[name]
+                for name in (
+                    "epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "holdout", "seed",
+                )
+            },
+            "resources": {name: said[name] for name in ("processes", "gpus", "precision")},
+            "limits": {
+                "max_time_s": round(said["max_minutes"] * 60),
+                "max_spend": None if said["max_spend"] is None else f"{said['max_spend']:f}",
+            },
+            "compression": {name: said[name] for name in ("methods", "max_accuracy_drop", "sparsity")},
+            "model_name": said["model_name"] or None,
+            "publish_to": said["publish_to"] or None,
+        }  # fmt: skip
+
+    def add_refusal(self, refusal: Refused) -> None:
+        """Show each fault at the field it speaks of."""
+        for fault in refusal.faults:
+            self.add_error(self._field_of(fault.pointer), fault.detail)
+        if not refusal.faults:
+            self.add_error(None, refusal.detail)
+
+    def _field_of(self, pointer: str) -> str | None:
+        for start, field in POINTERS.items():
+            if pointer.startswith(start):
+                return field
+        name = pointer.rsplit("/", 1)[-1]
+        return name if name in self.fields else None
+
+
+class JobFilter(forms.Form):
+    """The list's search and status; both live in the address."""
+
+    q = forms.CharField(required=False, label=_("Search"), max_length=120)
+    status = forms.ChoiceField(
+        required=False, label=_("Status"), choices=[("", _("All")), *JobStatus.choices]
+    )
+
+
+def newest_versions(actor: Actor, recipe: Recipe) -> list[DatasetVersion]:
+    """The newest version of every dataset the recipe can learn from, newest dataset first."""
+    seen = (
+        DatasetVersion.objects.visible_to(actor).filter(dataset__archived_at=None).select_related("dataset")
+    )
+    newest = seen.order_by("dataset_id", "-number").distinct("dataset_id")
+    return sorted(
+        (one for one in newest if one.format in FITS[recipe]), key=lambda one: one.created_at, reverse=True
+    )
+
+
+def initial_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """A stored spec as initial values of the form, for a clone."""
+    columns, limits = spec.get("columns", {}), spec.get("limits", {})
+    return {
+        **{name: spec.get(name) for name in ("name", "recipe", "dataset", "model_name", "publish_to")},
+        **columns,
+        **spec.get("hyperparameters", {}),
+        **spec.get("resources", {}),
+        **spec.get("compression", {}),
+        "max_minutes": limits.get("max_time_s", 3600) / 60,
+        "max_spend": limits.get("max_spend"),
+    }
+
+
+def likely_label(columns: list[dict[str, Any]]) -> str:
+    """A guess that saves a click: a column named like one, else the last with few different values."""
+    for column in columns:
+        if column["name"].strip().lower() in LIKELY_LABELS:
+            return str(column["name"])
+    few = [column["name"] for column in columns if 2 <= (column.get("distinct") or 0) <= 50]
+    return str(few[-1]) if few else ""
+
+
+def likely_text(columns: list[dict[str, Any]], label: str) -> str:
+    """The text column with most different values."""
+    texts = [one for one in columns if one.get("type") == "text" and one["name"] != label]
+    if not texts:
+        return ""
+    return str(max(texts, key=lambda one: one.get("distinct") or 10**9)["name"])
+
+
+def _choice(version: DatasetVersion) -> str:
+    rows = _("%(rows)s rows") % {"rows": f"{version.row_count:,}"}
+    return f"{version.dataset.name} v{version.number} · {rows} · {version.get_format_display()}"
+
+
+__all__ = ["METHODS", "RECIPES", "JobFilter", "JobForm", "column_names", "initial_of"]

@@ -1,0 +1,117 @@
+"""What a job's page shows before its socket speaks: reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from jobs.models import Attempt, Job, JobEvent, ModelVersion
+from jobs.services.progress import PHASES, event_row, in_words
+from jobs.states import Reason
+from trainer.contract import EventKind
+
+MOST_POINTS = 3000  # of one line; a longer one is thinned for the first picture
+LOG_LINES = 300
+EVENT_ROWS = 500
+SERIES = {"train": "train", "val": "validation"}
+CHARTS = {"loss": {"log": True}, "accuracy": {"log": False}}
+_DRAWN = (EventKind.METRIC, EventKind.PROGRESS)
+
+
+def first_state(job: Job) -> dict[str, Any]:
+    """Charts, log and counters up to the job's `last_seq` as it was read: the socket goes on from there."""
+    until = JobEvent.objects.filter(job=job, seq__lte=job.last_seq)
+    charts: dict[str, dict[str, list[list[float]]]] = {name: {} for name in CHARTS}
+    latest: dict[str, float] = {}
+    points = 0
+    for data in until.filter(kind=EventKind.METRIC).order_by("seq").values_list("data", flat=True):
+        points += 1
+        if data.get("value") is None:
+            continue
+        part, _slash, what = data["name"].partition("/")
+        charts.setdefault(what or part, {}).setdefault(SERIES.get(part, part), []).append(
+            [data["step"], data["value"]]
+        )
+        latest[data["name"]] = data["value"]
+    said = until.filter(kind__in=[EventKind.LOG, EventKind.ERROR]).order_by("-seq")[:LOG_LINES]
+    return {
+        "charts": [
+            {
+                "key": name,
+                "source": f"points-{name}",
+                "title": _title(name),
+                "log": CHARTS.get(name, {}).get("log", False),
+                "points": {series: _thin(line) for series, line in lines.items()},
+            }
+            for name, lines in charts.items()
+        ],
+        "points": points,
+        "phase_label": PHASES.get(job.phase, "") or job.state.label,
+        "loss": latest.get("train/loss"),
+        "accuracy": latest.get("val/accuracy"),
+        "log_lines": [log_row(event) for event in reversed(said)],
+    }
+
+
+def log_row(event: JobEvent) -> dict[str, Any]:
+    level = "error" if event.kind == EventKind.ERROR else event.data.get("level", "info")
+    return {"seq": event.seq, "level": level, "text": event.data.get("text", "")}
+
+
+def events(job: Job) -> list[dict[str, Any]]:
+    """What happened, without the points of the charts; newest first."""
+    rows = JobEvent.objects.filter(job=job).exclude(kind__in=_DRAWN).order_by("-seq")[:EVENT_ROWS]
+    return [{**event_row(row), "at": row.at, "text": in_words(row)} for row in rows]
+
+
+def attempts(job: Job) -> list[dict[str, Any]]:
+    """Every try with how long it held its place and why it ended."""
+    return [
+        {
+            "attempt": attempt,
+            "held_s": (attempt.ended_at - attempt.created_at).total_seconds() if attempt.ended_at else None,
+            "reason": str(Reason(attempt.reason).label),
+            "gpus": _gpus(attempt),
+        }
+        for attempt in job.attempts.order_by("-number")
+    ]
+
+
+def facts(job: Job) -> list[tuple[str, Any]]:
+    """What was asked for, in a few lines."""
+    spec = job.spec
+    hyper, compression = spec.get("hyperparameters", {}), spec.get("compression", {})
+    return [
+        (_("Recipe"), job.recipe),
+        (_("Dataset"), str(job.dataset_version)),
+        (_("Epochs"), hyper.get("epochs", "–")),
+        (_("Batch size"), hyper.get("batch_size", "–")),
+        (_("Learning rate"), hyper.get("learning_rate", "–")),
+        (_("Optimizer"), hyper.get("optimizer", "–")),
+        (_("Precision"), spec.get("resources", {}).get("precision", "–")),
+        (_("Compression"), ", ".join(compression.get("methods", [])) or _("none")),
+    ]
+
+
+def result(job: Job) -> dict[str, Any] | None:
+    """The chosen variant beside the original, once there is one."""
+    made = list(ModelVersion.objects.filter(job=job).select_related("model"))
+    chosen = next((one for one in made if one.is_chosen), None)
+    if chosen is None:
+        return None
+    original = next((one for one in made if one.variant == "original"), None)
+    return {"chosen": chosen, "original": original if original != chosen else None, "variants": made}
+
+
+def _gpus(attempt: Attempt) -> int:
+    return attempt.gpu_leases.count()
+
+
+def _title(name: str) -> str:
+    return {"loss": _("Loss"), "accuracy": _("Accuracy")}.get(name, name)
+
+
+def _thin(line: list[list[float]]) -> list[list[float]]:
+    every = -(-len(line) // MOST_POINTS)
+    return line if every <= 1 else [*line[::every], line[-1]]
