@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
-api_urlpatterns: list[URLPattern] = []
+from jobs.api import endpoints as api
+from jobs.views import endpoints
+
+urlpatterns = [
+    path("endpoints/", endpoints.endpoint_list, name="endpoint_list"),
+    path("endpoints/new", endpoints.endpoint_new, name="endpoint_new"),
+    path("endpoints/<slug:public_id>", endpoints.endpoint_detail, name="endpoint_detail"),
+    path("endpoints/<slug:public_id>/status", endpoints.endpoint_status, name="endpoint_status"),
+    path("endpoints/<slug:public_id>/try", endpoints.endpoint_try, name="endpoint_try"),
+    path("endpoints/<slug:public_id>/revise", endpoints.endpoint_revise, name="endpoint_revise"),
+    path("endpoints/<slug:public_id>/settings", endpoints.endpoint_settings, name="endpoint_settings"),
+    path("endpoints/<slug:public_id>/share", endpoints.endpoint_share, name="endpoint_share"),
+    path("endpoints/<slug:public_id>/unshare", endpoints.endpoint_unshare, name="endpoint_unshare"),
+    path("endpoints/<slug:public_id>/stop", endpoints.endpoint_stop, name="endpoint_stop"),
+    path("endpoints/<slug:public_id>/start", endpoints.endpoint_start, name="endpoint_start"),
+]
+api_urlpatterns = [
+    path("endpoints", api.EndpointList.as_view(), name="endpoint-list"),
+    path("endpoints/<slug:public_id>", api.EndpointDetail.as_view(), name="endpoint-detail"),
+    path("endpoints/<slug:public_id>/start", api.EndpointStart.as_view(), name="endpoint-start"),
+    path("endpoints/<slug:public_id>/revisions", api.RevisionList.as_view(), name="endpoint-revisions"),
+    path("endpoints/<slug:public_id>/grants", api.GrantList.as_view(), name="endpoint-grants"),
+]

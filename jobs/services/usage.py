@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -74,6 +75,18 @@ def requests_since(endpoint: Endpoint, since: datetime) -> int:
         tenant=endpoint.tenant_id, meter_id=METER, subject=endpoint.public_id, event_time__gte=since
     )
     return int(rows.aggregate(sum=Sum("quantity"))["sum"] or 0)
+
+
+def requests_of(endpoints: Iterable[Endpoint], since: datetime) -> dict[str, int]:
+    """Answered requests of many endpoints, by public id."""
+    rows = UsageEvent.objects.filter(
+        tenant__in={one.tenant_id for one in endpoints},
+        meter_id=METER,
+        subject__in=[one.public_id for one in endpoints],
+        event_time__gte=since,
+    )
+    sums = rows.order_by().values_list("subject").annotate(sum=Sum("quantity"))
+    return {subject: int(quantity) for subject, quantity in sums}
 
 
 def requests_by_minute(endpoint: Endpoint, *, minutes: int = 60) -> list[int]:

@@ -1,0 +1,85 @@
+"""Shapes of endpoints as JSON."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from jobs.models import Endpoint, Revision
+from jobs.specs_endpoints import MOST_PER_MINUTE, USUAL_PER_MINUTE
+from jobs.states import EndpointStatus
+from tenants.api import Strict
+from tenants.roles import GRANTABLE
+
+
+class RevisionOut(serializers.ModelSerializer):
+    id = serializers.CharField(source="public_id", read_only=True)
+    version = serializers.CharField(source="version.public_id", read_only=True)
+    model = serializers.CharField(source="version.model.name", read_only=True)
+    variant = serializers.CharField(source="version.variant", read_only=True)
+    version_number = serializers.IntegerField(source="version.number", read_only=True)
+
+    class Meta:
+        model = Revision
+        fields = ["id", "number", "version", "model", "version_number", "variant", "created_at"]
+
+
+class EndpointOut(serializers.ModelSerializer):
+    id = serializers.CharField(source="public_id", read_only=True)
+    status = serializers.ChoiceField(choices=EndpointStatus.choices, read_only=True)
+    url = serializers.URLField(
+        source="base_url", read_only=True, help_text="Base of the Open Inference Protocol; /v2 follows."
+    )
+    infer_url = serializers.SerializerMethodField(help_text="Where to POST infer requests.")
+    revision = RevisionOut(source="current", read_only=True, allow_null=True)
+    ready_replicas = serializers.IntegerField(read_only=True)
+
+    class Meta:
+        model = Endpoint
+        fields = [
+            "id", "name", "slug", "status", "status_at", "error", "url", "infer_url", "is_public",
+            "requests_per_minute", "replicas_wanted", "ready_replicas", "revision", "created_at",
+        ]  # fmt: skip
+
+    def get_infer_url(self, endpoint: Endpoint) -> str:
+        return f"{endpoint.base_url}/v2/models/{endpoint.slug}/infer"
+
+
+class EndpointIn(Strict):
+    """For the schema only: EndpointSpec reads the body."""
+
+    name = serializers.CharField(max_length=80)
+    version = serializers.CharField(help_text="Public id of a model version, ver_…")
+    slug = serializers.CharField(max_length=40, required=False, help_text="Made from the name if left out.")
+    is_public = serializers.BooleanField(default=False, help_text="Anybody may call it without a token.")
+    requests_per_minute = serializers.IntegerField(
+        default=USUAL_PER_MINUTE, min_value=1, max_value=MOST_PER_MINUTE, help_text="For each token."
+    )
+
+
+class EndpointChangeIn(Strict):
+    """For the schema only: EndpointChange reads the body."""
+
+    name = serializers.CharField(max_length=80, required=False)
+    is_public = serializers.BooleanField(required=False)
+    requests_per_minute = serializers.IntegerField(required=False, min_value=1, max_value=MOST_PER_MINUTE)
+
+
+class RevisionIn(Strict):
+    version = serializers.CharField(help_text="Public id of a model version, ver_…")
+
+
+class GrantIn(Strict):
+    permission = serializers.ChoiceField(choices=sorted(GRANTABLE["endpoints"]))
+    email = serializers.EmailField(required=False, help_text="A person, of any tenant.")
+    token = serializers.CharField(required=False, help_text="Public id of a token of this tenant, tok_…")
+
+
+class GrantOut(serializers.Serializer):
+    kind = serializers.ChoiceField(choices=["person", "token"])
+    holder_id = serializers.CharField()
+    label = serializers.CharField(help_text="Address of the person, name of the token.")
+    permissions = serializers.ListField(child=serializers.CharField())
+
+
+class GrantsOut(serializers.Serializer):
+    data = GrantOut(many=True)

@@ -1,0 +1,76 @@
+"""Try an endpoint from its page: one request straight to a ready worker, counted like any other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+
+from jobs import routes
+from jobs.gateway import frames
+from jobs.models import Endpoint, Replica
+from jobs.services import usage
+from jobs.states import ReplicaStatus
+from tenants.actor import Actor
+from tenants.errors import Invalid, Refused, Unavailable
+from tenants.permissions import require
+
+LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What the model said to one row."""
+
+    label: str
+    ranking: tuple[tuple[str, float], ...]  # (class, probability), the likeliest first
+    took_ms: float
+    revision: int
+
+
+def try_endpoint(actor: Actor, endpoint: Endpoint, body: Mapping[str, Any], *, request_id: str) -> Tried:
+    """Ask a ready worker, count the request, and return the answer to its first row."""
+    require(actor, "endpoints.invoke", endpoint)
+    rows = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
+    ready = list(rows.select_related("revision__version"))
+    serving = routes.serving(endpoint, ready)
+    ready = [replica for replica in ready if serving is not None and replica.revision_id == serving.pk]
+    if not ready or serving is None:
+        raise Unavailable("No worker of this endpoint is ready right now. Try again in a moment.")
+    payload = json.dumps(body).encode()
+    began = time.perf_counter()
+    answer = _ask(ready, payload)
+    took_ms = (time.perf_counter() - began) * 1000
+    said = json.loads(answer.body)
+    if answer.status != 200:
+        raise _refusal(answer.status, said)
+    with transaction.atomic():
+        usage.record_try(endpoint, request_id=request_id, rows=answer.rows)
+    outputs = {one["name"]: one["data"] for one in said["outputs"]}
+    classes = serving.version.interface["classes"]
+    shares = outputs["probabilities"][: len(classes)]
+    ranking = sorted(zip(classes, shares, strict=True), key=lambda pair: -pair[1])
+    return Tried(label=outputs["label"][0], ranking=tuple(ranking), took_ms=took_ms, revision=serving.number)
+
+
+def _ask(ready: list[Replica], payload: bytes) -> frames.Answer:
+    """The first that answers; one that has just died is passed over."""
+    for replica in ready:
+        try:
+            return frames.ask(replica.address, payload, timeout_s=LIMIT_S)
+        except frames.WorkerLost:
+            continue
+        except TimeoutError:
+            raise Unavailable(f"The model did not answer within {LIMIT_S:g} s.") from None
+    raise Unavailable("The worker of this endpoint has just gone; another one is on its way. Try again.")
+
+
+def _refusal(status: int, said: Mapping[str, Any]) -> Refused:
+    text = str(said.get("error", "The model could not answer."))
+    if status in (400, 422):
+        return Invalid.at(str(said.get("pointer", "")), "invalid", text)
+    return Unavailable(text)
