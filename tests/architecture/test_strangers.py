@@ -56,6 +56,26 @@ OWNED: dict[str, tuple[str, ...]] = {
     "billing:invoice_finalize": ("invoice",),
     "api:invoice-detail": ("invoice",),
     "api:invoice-finalize": ("invoice",),
+    "jobs:job_detail": ("job",),
+    "jobs:job_outcome": ("job",),
+    "jobs:job_cancel": ("job",),
+    "jobs:job_clone": ("job",),
+    "api:job-detail": ("job",),
+    "api:job-cancel": ("job",),
+    "api:job-events": ("job",),
+    "jobs:endpoint_detail": ("endpoint",),
+    "jobs:endpoint_status": ("endpoint",),
+    "jobs:endpoint_try": ("endpoint",),
+    "jobs:endpoint_revise": ("endpoint",),
+    "jobs:endpoint_settings": ("endpoint",),
+    "jobs:endpoint_share": ("endpoint",),
+    "jobs:endpoint_unshare": ("endpoint",),
+    "jobs:endpoint_stop": ("endpoint",),
+    "jobs:endpoint_start": ("endpoint",),
+    "api:endpoint-detail": ("endpoint",),
+    "api:endpoint-start": ("endpoint",),
+    "api:endpoint-revisions": ("endpoint",),
+    "api:endpoint-grants": ("endpoint",),
 }
 # No object in the address: the stranger is answered from their own tenant, and never with the canary.
 THEIRS: set[str] = {
@@ -63,10 +83,12 @@ THEIRS: set[str] = {
     "tenants:member_list", "tenants:invitation_new", "tenants:token_list", "tenants:token_new",
     "tenants:audit_list", "tenants:audit_csv", "tenants:tenant_new", "tenants:tenant_switch",
     "tenants:tenant_settings", "jobs:dataset_list", "jobs:dataset_new", "jobs:model_list",
+    "jobs:job_list", "jobs:job_new", "jobs:job_new_data", "jobs:job_new_price", "jobs:endpoint_list",
+    "jobs:endpoint_new",
     "billing:usage", "billing:usage_csv", "billing:usage_budget", "billing:usage_budget_remove",
     "billing:invoice_list",
     "api:tenant-list", "api:member-list", "api:invitation-list", "api:token-list", "api:audit-list",
-    "api:dataset-list", "api:model-list", "api:usage-list", "api:invoice-list", "api:meter-list", "api:price-list",
+    "api:dataset-list", "api:job-list", "api:job-estimate", "api:endpoint-list", "api:model-list", "api:usage-list", "api:invoice-list", "api:meter-list", "api:price-list",
 }  # fmt: skip
 # The address holds a secret that the stranger does not have.
 SECRET: set[str] = {"tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
