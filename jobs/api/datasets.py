@@ -45,12 +45,12 @@ class DatasetList(generics.ListAPIView):
         summary="Upload a dataset",
         description="The file is looked at before it is kept: 422 names what is wrong at /file, row by row.",
         request={"multipart/form-data": DatasetIn},
-        responses={201: DatasetVersionDetail},
+        responses={201: DatasetOut},
     )
     def post(self, request: Request) -> Response:
         require(actor_of(request), "datasets.upload")
         version = service.create_dataset(actor_of(request), **received(request, DatasetIn))
-        return created(version)
+        return Response(DatasetOut(version.dataset).data, status=201)
 
 
 class DatasetDetail(APIView):
