@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from jobs.forms_datasets import ShareForm
@@ -44,13 +45,15 @@ class EndpointForm(_Settings):
         widget=forms.TextInput(
             attrs={"autocomplete": "off", "spellcheck": "false", "placeholder": _("made from the name")}
         ),
-        help_text=_("Small letters, digits and hyphens. It never changes: clients depend on it."),
     )
     field_order = ("version", "name", "slug", "requests_per_minute", "is_public")
 
     def __init__(self, actor: Actor, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         offer_versions(self.fields["version"], actor)
+        if actor.tenant is not None:
+            text = _("Called at %(base)s… Small letters, digits and hyphens; it never changes.")
+            self.fields["slug"].help_text = text % {"base": f"{settings.GATEWAY_URL}/t/{actor.tenant.slug}/"}
 
     def spec(self) -> dict[str, Any]:
         """What EndpointSpec reads."""
@@ -83,10 +86,11 @@ def offer_versions(field: forms.Field, actor: Actor, *, without: int | None = No
     rows = ModelVersion.objects.visible_to(actor).filter(tenant=actor.tenant).exclude(pk=without)
     groups: dict[str, list[tuple[str, str]]] = {}
     for one in rows.select_related("model").order_by("model__name", "-number", "-is_chosen", "variant")[:500]:
-        words = {"number": one.number, "variant": one.variant, "accuracy": f"{one.accuracy:.1%}"}
-        text = _("v%(number)s %(variant)s · %(accuracy)s")
+        words = {"model": one.model.name, "number": one.number, "variant": one.variant}
+        words["accuracy"] = f"{one.accuracy:.1%}"
+        text = _("%(model)s v%(number)s %(variant)s · %(accuracy)s")
         if one.is_chosen:
-            text = _("v%(number)s %(variant)s · %(accuracy)s · the gate's pick")
+            text = _("%(model)s v%(number)s %(variant)s · %(accuracy)s · the gate's pick")
         groups.setdefault(one.model.name, []).append((one.public_id, str(text) % words))
     assert isinstance(field, forms.ChoiceField)
     field.choices = list(groups.items())
@@ -173,7 +177,7 @@ def _field_of(item: dict[str, Any], sample: Any, inputs: int) -> forms.Field:
         return forms.FloatField(
             label=item["name"],
             required=False,
-            initial=sample,
+            initial=int(sample) if isinstance(sample, float) and sample.is_integer() else sample,
             widget=forms.NumberInput(attrs={"step": "any"}),
         )
     if inputs == 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
@@ -221,8 +220,7 @@ def _endpoint(request: Request, public_id: str) -> Endpoint:
 
 def _new_page(request: Request, form: EndpointForm, status: int = 200) -> HttpResponse:
     field: Any = form.fields["version"]
-    base = f"{settings.GATEWAY_URL}/t/{request.actor.tenant.slug}/" if request.actor.tenant else ""
-    context = {"form": form, "has_version": bool(field.choices), "base": base}
+    context = {"form": form, "has_version": bool(field.choices)}
     return render(request, "jobs/endpoints/new.html", context, status=status)
 
 
@@ -250,6 +248,7 @@ def _page(
         "endpoint": endpoint,
         "may": may,
         "is_guest": is_guest,
+        "serving": _serving(endpoint),
         "tabs": tabs,
         "tab": tab,
         **_numbers(endpoint, with_cost=actor.may("usage.view") and not is_guest),
@@ -282,9 +281,13 @@ def _numbers(endpoint: Endpoint, *, with_cost: bool) -> dict[str, Any]:
 
 def _interface(endpoint: Endpoint) -> dict[str, Any]:
     """Of the revision that answers now, so that the form fits it while a new one is still starting."""
-    rows = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
-    serving = routes.serving(endpoint, list(rows.select_related("revision__version")))
+    serving = _serving(endpoint)
     return serving.version.interface if serving else {}
+
+
+def _serving(endpoint: Endpoint) -> Revision | None:
+    rows = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
+    return routes.serving(endpoint, list(rows.select_related("revision__version__model")))
 
 
 def _playground(endpoint: Endpoint, form: TryForm) -> dict[str, Any]:

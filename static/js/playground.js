@@ -88,7 +88,7 @@
       if (!file) return;
       let picture;
       try { picture = await createImageBitmap(file); }
-      catch { window.tauon?.toast(window.tauon.word("This file is not a picture your browser can read."), "bad"); return; }
+      catch { window.tauon?.toast(this.dataset.unreadable, "bad"); return; }
       this.fill();
       this.context.imageSmoothingQuality = "high";
       this.context.drawImage(picture, 0, 0, this.width, this.height);
