@@ -54,7 +54,7 @@ class Dot:
     name: str
     x: str
     y: str
-    label_x: str
+    label_dx: int  # px
     label_y: str
     anchor: str
     is_chosen: bool
@@ -98,7 +98,7 @@ def scatter(variants: Sequence[Measured]) -> Scatter:
                 name=one.variant,
                 x=f"{x:.2f}%",
                 y=f"{y:.1f}",
-                label_x=f"{x + (2.2 if right_side else -2.2):.2f}%",
+                label_dx=12 if right_side else -12,
                 label_y=f"{y_places[one.variant] + 4:.1f}",
                 anchor="start" if right_side else "end",
                 is_chosen=one.is_chosen,

@@ -51,7 +51,7 @@ class Lines:
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
         file.seek(0)
-        self._text = io.TextIOWrapper(_Unclosable(file), encoding=encoding, newline="")
+        self._text = io.TextIOWrapper(io.BufferedReader(_Unclosable(file)), encoding=encoding, newline="")
         self.number = 0
 
     def __iter__(self) -> Lines:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from django.core.files.base import File
-from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -164,10 +163,6 @@ def _keep(
 
 def _thumbnails_key(version: DatasetVersion) -> str:
     return version.storage_key.removesuffix("data") + "thumbnails"
-
-
-def has_thumbnails(version: DatasetVersion) -> bool:
-    return version.format == DatasetFormat.IMAGES and default_storage.exists(_thumbnails_key(version))
 
 
 def _lay_out_images(version: DatasetVersion, upload: Path, target: Path) -> None:

@@ -159,7 +159,8 @@ def _inspect_table(file: IO[bytes], kind: DatasetFormat, encoding: str) -> tuple
     source = {"encoding": encoding}
     if kind is DatasetFormat.CSV:
         source["delimiter"] = tables.sniff_delimiter(tables.sample_of(file, encoding))
-    table, preview, problems = TableProfile(), [], _Problems()
+    table, problems = TableProfile(), _Problems()
+    preview: list[dict[str, str]] = []
     for row in _rows(file, kind, source):
         if isinstance(row, tables.Bad):
             problems.add(row.number, row.reason)

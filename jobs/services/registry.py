@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, Value
+from django.db.models.functions import Lower
 from django.utils.translation import gettext as _
 
 from jobs import storage
@@ -122,22 +123,23 @@ def _save(
 
 def _model_of(job: Job, manifest: Manifest) -> Model:
     """The line this run belongs to, locked. A line keeps one recipe; another gets a line of its own."""
+    # the tenant's lock puts two first runs of the same name in order
+    Tenant.objects.select_for_update(no_key=True).get(pk=job.tenant_id)
     name = str(job.spec.get("model_name") or job.name)[:120]
-    for candidate in (name, f"{name[:80]} ({manifest.recipe})"):
-        # the tenant's lock puts two first runs of the same name in order
-        Tenant.objects.select_for_update(no_key=True).get(pk=job.tenant_id)
-        model = (
-            Model.objects.select_for_update(of=("self",))
-            .filter(tenant=job.tenant, name__iexact=candidate)
-            .first()
-        )
-        if model is None:
-            return Model.objects.create(
-                tenant=job.tenant, name=candidate, recipe=manifest.recipe, created_by=job.created_by
-            )
-        if model.recipe == manifest.recipe:
-            return model
-    return model  # both names are taken by other recipes: a strange wish, but the run is not lost for it
+    model = _line(job, name, manifest)
+    if model.recipe == manifest.recipe:
+        return model
+    # should that name be taken by yet another recipe, the run is not lost for it
+    return _line(job, f"{name[:80]} ({manifest.recipe})", manifest)
+
+
+def _line(job: Job, name: str, manifest: Manifest) -> Model:
+    known = Model.objects.select_for_update(of=("self",)).filter(tenant=job.tenant)
+    # compared as the database's own constraint compares
+    found = known.annotate(folded=Lower("name")).filter(folded=Lower(Value(name))).first()
+    return found or Model.objects.create(
+        tenant=job.tenant, name=name, recipe=manifest.recipe, created_by=job.created_by
+    )
 
 
 def _version(job: Job, manifest: Manifest, report: VariantReport, interface: dict[str, Any]) -> ModelVersion:

@@ -34,7 +34,7 @@ UNEVEN = 5  # times as many images in the largest class as in the smallest are w
 EXAMPLES = {
     "example_csv": "text,stars,label\nWorks as described,5,good\nBroke after a week,1,bad",
     "example_jsonl": '{"text": "It works", "label": "good"}\n{"text": "It broke", "label": "bad"}',
-    "example_zip": "photos.zip\n├── cat/\n│   ├── 1.png\n│   └── 2.jpg\n└── dog/\n    └── 1.png",
+    "example_zip": "photos.zip\n  cat/1.png\n  cat/2.jpg\n  dog/1.png",
 }
 
 
