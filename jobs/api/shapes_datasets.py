@@ -80,7 +80,9 @@ class ModelOut(serializers.ModelSerializer):
 class ModelVersionOut(serializers.ModelSerializer):
     id = serializers.CharField(source="public_id", read_only=True)
     model = serializers.CharField(source="model.public_id", read_only=True)
-    parent = serializers.CharField(source="parent.public_id", read_only=True, allow_null=True, default=None)
+    parent = serializers.CharField(  # type: ignore[assignment]  # DRF's own attribute of this name is another
+        source="parent.public_id", read_only=True, allow_null=True, default=None
+    )
     job = serializers.CharField(source="job.public_id", read_only=True)
     dataset_version = serializers.CharField(source="dataset_version.public_id", read_only=True)
 
