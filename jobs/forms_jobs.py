@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models import DatasetVersion
@@ -131,7 +132,7 @@ class JobForm(forms.Form):
         self.versions = newest_versions(actor, self.chosen_recipe)
         if extra_version is not None and extra_version.pk not in {one.pk for one in self.versions}:
             self.versions.append(extra_version)
-        self.fields["dataset"].widget.choices = [(one.public_id, _choice(one)) for one in self.versions]  # type: ignore[attr-defined]
+        self.fields["dataset"].widget.choices = [(one.public_id, _choice(one)) for one in self.versions]
         chosen = self["dataset"].value()
         self.version = next((one for one in self.versions if one.public_id == chosen), None)
         if self.version is None and self.versions and not (self.is_bound and chosen):
@@ -142,7 +143,7 @@ class JobForm(forms.Form):
         columns = self.version.profile.get("columns", []) if self.version else []
         names = [(name, name) for name in (column["name"] for column in columns)]
         for name in ("label", "text"):
-            self.fields[name].widget.choices = names  # type: ignore[attr-defined]
+            self.fields[name].widget.choices = names
         posted = self["features"].value() or []
         self.fields["features"].choices = names + [(one, one) for one in posted if (one, one) not in names]  # type: ignore[attr-defined]
         if not self.is_bound or not self["label"].value():
@@ -181,6 +182,10 @@ class JobForm(forms.Form):
             "model_name": said["model_name"] or None,
             "publish_to": said["publish_to"] or None,
         }  # fmt: skip
+
+    def forget_errors(self) -> None:
+        """Show what is filled in without judging it yet."""
+        self._errors = ErrorDict()
 
     def add_refusal(self, refusal: Refused) -> None:
         """Show each fault at the field it speaks of."""

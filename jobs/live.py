@@ -121,8 +121,7 @@ def actor_of(scope: dict[str, Any]) -> Actor:
     session = scope.get("session")
     if not user.is_authenticated or (session is not None and not _still_signed_in(session)):
         return NOBODY
-    fresh = User.objects.filter(pk=user.pk).first()
-    return actor_from_user(fresh)
+    return actor_from_user(User.objects.filter(pk=user.pk or 0).first())
 
 
 def _still_signed_in(session: Any) -> bool:

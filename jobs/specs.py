@@ -73,7 +73,7 @@ class JobSpec:
         recipe = top.choice("recipe", Recipe)
         version = find_version(actor, top)
         parts = {name: top.section(name) for name in _PARTS}
-        values = {
+        values: dict[str, Any] = {
             "name": top.text("name", most=120),
             "columns": read_columns(parts["columns"], recipe, version),
             "hyperparameters": _hyperparameters(parts["hyperparameters"], version),

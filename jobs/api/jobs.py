@@ -58,7 +58,7 @@ class JobList(generics.ListAPIView):
         actor = actor_of(request)
         if not actor.may("jobs.view") and not Job.objects.visible_to(actor).exists():
             require(actor, "jobs.view")
-        page = self.paginate_queryset(self.get_queryset())
+        page = self.paginate_queryset(self.get_queryset()) or []
         shown = JobOut(page, many=True, context={"costs": service.costs_of(page)})
         return self.get_paginated_response(shown.data)
 

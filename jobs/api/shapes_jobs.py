@@ -22,7 +22,9 @@ def plain(amount: Decimal) -> str:
 
 
 class ColumnsIn(serializers.Serializer):
-    label = serializers.CharField(required=False, help_text="Column with the answer; images have none.")
+    label = serializers.CharField(  # type: ignore[assignment]
+        required=False, help_text="Column with the answer; images have none."
+    )
     text = serializers.CharField(required=False, help_text="Column with the text, text recipe only.")
     features = serializers.ListField(
         child=serializers.CharField(), required=False, help_text="Empty: every column but the label."
@@ -117,12 +119,12 @@ class EventOut(serializers.Serializer):
     kind = serializers.CharField(
         help_text="status, state, progress, metric, log, checkpoint, variant or error"
     )
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
     text = serializers.CharField(help_text="The event in words; empty for metrics and progress.")
 
 
 class EventsOut(serializers.Serializer):
-    data = EventOut(many=True)
+    data = EventOut(many=True)  # type: ignore[assignment]
     has_more = serializers.BooleanField()
     next_cursor = serializers.CharField(allow_null=True, help_text="The next ?after=.")
     last_seq = serializers.IntegerField()

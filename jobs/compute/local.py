@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def _send(process: psutil.Process, number: int) -> None:
         process.send_signal(number)
 
 
-def _wait(done, timeout_s: float) -> None:  # type: ignore[no-untyped-def]
+def _wait(done: Callable[[], bool], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not done() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -79,7 +79,7 @@ class Job(TenantOwned):
     eta_s = models.FloatField(null=True, blank=True)
     last_seq = models.PositiveBigIntegerField(default=0)  # the stream's counter, raised under this row's lock
 
-    objects = JobQuerySet.as_manager()
+    objects = JobQuerySet.as_manager()  # type: ignore[misc]  # the stubs take managers for class variables
 
     class Meta:
         permissions = [("cancel_job", "Can cancel job"), ("share_job", "Can share job")]

@@ -54,7 +54,7 @@ def job_list(request: Request) -> HttpResponse:
     page = Paginator(rows, 25).get_page(request.GET.get("page"))
     costs = service.costs_of(page.object_list)
     for job in page.object_list:
-        job.cost = costs[job.public_id]  # type: ignore[attr-defined]
+        job.cost = costs[job.public_id]
     context = {
         "page_obj": page,
         "chips": _chips(chosen, counts),
@@ -96,13 +96,13 @@ def job_new_data(request: Request) -> HttpResponse:
     if form.version is None and form.versions:  # the dataset chosen before does not fit the new recipe
         posted["dataset"] = form.versions[0].public_id
         form = JobForm(request.actor, posted)
-    known = {name for name, _label in form.fields["label"].widget.choices}  # type: ignore[attr-defined]
+    known = {name for name, _label in form.fields["label"].widget.choices}
     for name in ("label", "text"):
         if posted.get(name) not in known:
             posted[name] = form.initial.get(name) or ""
     posted.setlist("features", [one for one in posted.getlist("features") if one in known])
     form = JobForm(request.actor, posted)
-    form._errors = {}  # nobody has asked yet whether it is right
+    form.forget_errors()  # nobody has asked yet whether it is right
     return render(request, "jobs/jobs/_data.html", {"form": form, "upload_url": reverse("jobs:dataset_new")})
 
 
@@ -111,7 +111,9 @@ def job_new_data(request: Request) -> HttpResponse:
 def job_new_price(request: Request) -> HttpResponse:
     """The summary beside the form, for what is filled in so far."""
     require(request.actor, "jobs.submit")
-    return render(request, "jobs/jobs/_summary.html", _summary(request, JobForm(request.actor, request.POST)))
+    posted = request.POST.copy()
+    posted["name"] = posted.get("name") or "…"  # a price needs no name
+    return render(request, "jobs/jobs/_summary.html", _summary(request, JobForm(request.actor, posted)))
 
 
 @require_GET
@@ -132,8 +134,8 @@ def job_detail(request: Request, public_id: str) -> HttpResponse:
         "attempts": live_page.attempts(job) if tab == "attempts" else [],
         "cost": cost_of(job.tenant, job.public_id),
         "currency": settings.CURRENCY,
-        "spec_json": json.dumps(job.spec, indent=2, ensure_ascii=False),
-        "curl": _curl(job.spec),
+        "spec_json": json.dumps(_in_order(job.spec), indent=2, ensure_ascii=False),
+        "curl": _curl(_in_order(job.spec)),
         "statuses": list(JobStatus),
         "may_clone": request.actor.may("jobs.submit"),
     }
@@ -244,6 +246,12 @@ def _outcome(request: Request, job: Job) -> dict[str, Any]:
         "may_publish": request.actor.may("endpoints.publish"),
         "result": live_page.result(job),
     }
+
+
+def _in_order(spec: dict[str, Any]) -> dict[str, Any]:
+    """As a person would write it; the database keeps keys in an order of its own."""
+    order = ("name", "recipe", "dataset", "columns", "hyperparameters", "resources", "limits", "compression")
+    return {key: spec[key] for key in (*order, *spec) if key in spec}
 
 
 def _curl(spec: dict[str, Any]) -> str:

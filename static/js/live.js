@@ -67,7 +67,10 @@
       this.over = true;
       this.state("off", "Finished");
       clearInterval(this.clock);
-      if (now) document.body.dispatchEvent(new CustomEvent("live-job:ended"));
+      if (!now) return;
+      const outcome = document.getElementById("job-outcome");
+      if (outcome) outcome.hidden = false;
+      document.body.dispatchEvent(new CustomEvent("live-job:ended"));
     }
 
     state(state, text) {
