@@ -83,7 +83,9 @@ class EndpointShareForm(ShareForm):
 
 def offer_versions(field: forms.Field, actor: Actor, *, without: int | None = None) -> None:
     """Versions of the tenant, grouped by model, newest first; the gate's pick is named."""
-    rows = ModelVersion.objects.visible_to(actor).filter(tenant=actor.tenant).exclude(pk=without)
+    rows = ModelVersion.objects.visible_to(actor).filter(tenant=actor.tenant)
+    if without is not None:
+        rows = rows.exclude(pk=without)
     groups: dict[str, list[tuple[str, str]]] = {}
     for one in rows.select_related("model").order_by("model__name", "-number", "-is_chosen", "variant")[:500]:
         words = {"model": one.model.name, "number": one.number, "variant": one.variant}

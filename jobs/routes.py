@@ -13,7 +13,7 @@ import logging
 import time
 from collections import defaultdict
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -44,7 +44,7 @@ def publish(*, force: bool = False) -> bool:
         content = build()
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         store = redis()
-        known, version = store.mget(DIGEST_KEY, VERSION_KEY)
+        known, version = cast("list[bytes | None]", store.mget(DIGEST_KEY, VERSION_KEY))
         if not force and version is not None and known == digest.encode() and store.exists(ROUTES_KEY):
             return False
         number = max(time.time_ns() // 1000, int(version or 0) + 1)

@@ -33,7 +33,7 @@ class EndpointSpec:
     requests_per_minute: int
 
     @classmethod
-    def parse(cls, actor: Actor, data: Mapping[str, Any]) -> EndpointSpec:
+    def parse(cls, actor: Actor, data: Any) -> EndpointSpec:
         """Check everything at once and name every fault, or give the spec."""
         found = _Faults(data, known={field.name for field in fields(cls)})
         name = found.name(required=True)
@@ -59,7 +59,7 @@ class EndpointChange:
     requests_per_minute: int | None
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> EndpointChange:
+    def parse(cls, data: Any) -> EndpointChange:
         found = _Faults(data, known={field.name for field in fields(cls)})
         change = cls(
             name=found.name(required=False) if "name" in data else None,
@@ -70,7 +70,7 @@ class EndpointChange:
         return change
 
 
-def parse_version(actor: Actor, data: Mapping[str, Any]) -> ModelVersion:
+def parse_version(actor: Actor, data: Any) -> ModelVersion:
     """The body of a new revision: {"version": "ver_..."}."""
     found = _Faults(data, known={"version"})
     version = found.version(actor)
@@ -114,10 +114,10 @@ def not_servable(version: ModelVersion) -> str:
 class _Faults:
     """Reads fields and collects what is wrong with them."""
 
-    def __init__(self, data: Mapping[str, Any], *, known: set[str]) -> None:
+    def __init__(self, data: Any, *, known: set[str]) -> None:
         if not isinstance(data, Mapping):
             raise Invalid.at("", "not_an_object", _("The body must be a JSON object."))
-        self.data = data
+        self.data: Mapping[str, Any] = data
         self.faults: list[Fault] = []
         for field in data:
             if field not in known:

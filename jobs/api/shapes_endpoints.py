@@ -77,9 +77,11 @@ class GrantIn(Strict):
 class GrantOut(serializers.Serializer):
     kind = serializers.ChoiceField(choices=["person", "token"])
     holder_id = serializers.CharField()
-    label = serializers.CharField(help_text="Address of the person, name of the token.")
+    label = serializers.CharField(  # type: ignore[assignment]
+        help_text="Address of the person, name of the token."
+    )
     permissions = serializers.ListField(child=serializers.CharField())
 
 
 class GrantsOut(serializers.Serializer):
-    data = GrantOut(many=True)
+    data = GrantOut(many=True)  # type: ignore[assignment]

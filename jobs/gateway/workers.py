@@ -15,6 +15,7 @@ log = logging.getLogger("tauon.gateway")
 
 FIRST_RETRY_S = 0.02
 LAST_RETRY_S = 1.0
+AFTER_LOSS_S = 0.1
 
 
 class Worker:
@@ -99,6 +100,8 @@ class Worker:
                 continue
             wait_s = FIRST_RETRY_S
             await line.closed.wait()
+            # a dying process may close its connections before its listener: do not fall into that again
+            await asyncio.sleep(AFTER_LOSS_S)
 
 
 class _Line(asyncio.Protocol):

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max
+from django.utils.translation import gettext as _
 
 from billing.services import budgets
 from jobs import routes
@@ -33,7 +34,7 @@ def publish_endpoint(
     require(actor, "endpoints.publish")
     tenant = version.tenant
     if not actor.is_system and (actor.tenant is None or actor.tenant.pk != tenant.pk):
-        raise Invalid.at("/version", "unknown", "This model version belongs to another tenant.")
+        raise Invalid.at("/version", "unknown", _("This model version belongs to another tenant."))
     slug = slug or slug_for(name)
     check_slug(slug)
     there = Endpoint.objects.filter(tenant=tenant, slug=slug).select_related("tenant").first()
@@ -70,7 +71,7 @@ def revise_endpoint(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> 
     """Let another version answer: the old one goes on until the new one is ready."""
     require(actor, "endpoints.publish", endpoint)
     if version.tenant_id != endpoint.tenant_id:
-        raise Invalid.at("/version", "unknown", "This model version belongs to another tenant.")
+        raise Invalid.at("/version", "unknown", _("This model version belongs to another tenant."))
     check_servable(version)
     with transaction.atomic():
         locked = _lock(endpoint)
@@ -79,7 +80,8 @@ def revise_endpoint(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> 
             and locked.current.version_id == version.pk
             and locked.status == EndpointStatus.LIVE
         ):
-            raise Conflict(f"{endpoint.name} already answers with {version}.")
+            text = _("%(name)s already answers with %(version)s.")
+            raise Conflict(text % {"name": endpoint.name, "version": version})
         if locked.status == EndpointStatus.STOPPED:
             _ensure_room(endpoint.tenant)
         revision = _add_revision(actor, locked, version)

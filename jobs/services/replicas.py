@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -267,7 +268,7 @@ class Keeper:
         endpoints = {one.pk: one for one in rows.select_related("tenant", "created_by", "current__version")}
         wanted = {
             pk: Wanted(
-                revision=one.current_id,
+                revision=cast(int, one.current_id),
                 count=0 if one.status == EndpointStatus.STOPPED else one.replicas_wanted,
                 may_start=one.status != EndpointStatus.FAILED,
             )

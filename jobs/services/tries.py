@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from jobs import routes
 from jobs.gateway import frames
@@ -40,7 +41,7 @@ def try_endpoint(actor: Actor, endpoint: Endpoint, body: Mapping[str, Any], *, r
     serving = routes.serving(endpoint, ready)
     ready = [replica for replica in ready if serving is not None and replica.revision_id == serving.pk]
     if not ready or serving is None:
-        raise Unavailable("No worker of this endpoint is ready right now. Try again in a moment.")
+        raise Unavailable(_("No worker of this endpoint is ready right now. Try again in a moment."))
     payload = json.dumps(body).encode()
     began = time.perf_counter()
     answer = _ask(ready, payload)
@@ -65,12 +66,13 @@ def _ask(ready: list[Replica], payload: bytes) -> frames.Answer:
         except frames.WorkerLost:
             continue
         except TimeoutError:
-            raise Unavailable(f"The model did not answer within {LIMIT_S:g} s.") from None
-    raise Unavailable("The worker of this endpoint has just gone; another one is on its way. Try again.")
+            text = _("The model did not answer within %(seconds)s s.")
+            raise Unavailable(text % {"seconds": f"{LIMIT_S:g}"}) from None
+    raise Unavailable(_("The worker of this endpoint has just gone; another is on its way. Try again."))
 
 
 def _refusal(status: int, said: Mapping[str, Any]) -> Refused:
-    text = str(said.get("error", "The model could not answer."))
+    text = str(said.get("error") or _("The model could not answer."))
     if status in (400, 422):
         return Invalid.at(str(said.get("pointer", "")), "invalid", text)
     return Unavailable(text)

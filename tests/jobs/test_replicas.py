@@ -15,12 +15,14 @@ import httpx
 import psutil
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from billing.models import Allocation, UsageInterval
 from jobs import routes
 from jobs.models import Endpoint, ModelVersion, Replica
-from jobs.services.endpoints import revise_endpoint, start_endpoint, stop_endpoint
+from jobs.services.endpoints import change_endpoint, revise_endpoint, start_endpoint, stop_endpoint
 from jobs.services.replicas import Have, Keeper, Plan, Wanted, plan, unlock
+from jobs.specs_endpoints import EndpointChange
 from jobs.states import REPLICA_LIVE, EndpointStatus
 from tenants.actor import Actor
 from tenants.http import actor_from_user
@@ -282,6 +284,27 @@ def test_a_killed_keeper_takes_its_workers_along_and_the_next_one_tidies_up(
     old = Allocation.objects.get(pk=first.allocations[0])
     assert old.ended_at == old.last_beat_at  # never billed beyond its last sign of life
     assert workers_of(settings.REPLICAS_DIR) == []
+
+
+def test_a_cut_database_connection_costs_no_worker(
+    kept: subprocess.Popen, as_ana: Actor, version: ModelVersion
+) -> None:
+    """The lock goes with the connection; the keeper gets both back and goes on with the same worker."""
+    endpoint = make_endpoint(as_ana, version)
+    until(lambda: is_live(endpoint), 30, "going live")
+    replica = Replica.objects.get(revision__endpoint=endpoint)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and classid = %s",
+            [0x7A03],
+        )
+        assert cursor.fetchall() == [(True,)]
+    change = EndpointChange.parse({"name": "Renamed"})
+    change_endpoint(as_ana, endpoint, change)
+    stop_endpoint(as_ana, endpoint)
+    until(lambda: replica.reload().status == "stopped", 20, "stopping")
+    assert kept.poll() is None
+    assert [one.status for one in Replica.objects.all()] == ["stopped"]
 
 
 def test_from_publishing_to_sharing_to_revoking_through_the_gateway(
