@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +18,7 @@ import websockets
 from channels.db import database_sync_to_async as in_db
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 from django.test import Client
 
 from billing import seed
@@ -37,6 +38,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def machine(db):
     with compute.use(FakeCompute(processes=2)) as fake:
         yield fake
+
+
+@pytest.fixture(autouse=True)
+def a_reader_of_its_own(monkeypatch) -> Iterator[None]:
+    """channels' test client keeps connections open that a server would close; so we close this thread's."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        monkeypatch.setattr(live, "_readers", reader)
+        yield
+        reader.submit(connections.close_all).result()
 
 
 @pytest.fixture
@@ -230,9 +240,9 @@ def daphne() -> Iterator[int]:
         "DJANGO_SETTINGS_MODULE": "console.settings",
     }
     command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "console.asgi:application"]
-    server = subprocess.Popen(command, env=env, cwd=settings.BASE_DIR, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(command, env=env, cwd=settings.BASE_DIR)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
