@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlparse
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.utils.translation import gettext as _
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import exceptions, pagination, permissions, throttling
@@ -33,7 +34,7 @@ class BearerToken(BaseAuthentication):
             address=request.META.get("REMOTE_ADDR") or "",
         )
         if actor is None:
-            raise exceptions.AuthenticationFailed("This token is not known, expired or was revoked.")
+            raise exceptions.AuthenticationFailed(_("This token is not known, expired or was revoked."))
         cast(http.Request, request._request).actor = actor
         return actor.user, actor.token
 
@@ -166,21 +167,23 @@ def _describe(error: Exception) -> tuple[int, str, str, tuple[Fault, ...], dict[
         headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
         return error.status, error.code, error.detail, error.faults, headers
     if isinstance(error, Http404):
-        return 404, "not_found", "There is nothing here, or you may not see it.", (), {}
+        return 404, "not_found", _("There is nothing here, or you may not see it."), (), {}
     if isinstance(error, PermissionDenied):
-        return 403, "forbidden", "You may not do this.", (), {}
+        return 403, "forbidden", _("You may not do this."), (), {}
     if isinstance(error, ValidationError):
         return 422, "invalid", " ".join(error.messages), (), {}
     if isinstance(error, exceptions.ValidationError):
         faults = tuple(_faults(error.get_full_details()))
-        detail = faults[0].detail if len(faults) == 1 else f"{len(faults)} fields are not valid."
+        detail = (
+            faults[0].detail if len(faults) == 1 else _("%(n)s fields are not valid.") % {"n": len(faults)}
+        )
         return 422, "invalid", detail, faults, {}
     if isinstance(error, exceptions.Throttled):
         wait = max(1, int(getattr(error, "wait", None) or 1))
         return (
             429,
             "too_many_requests",
-            f"Too many requests. Try again in {wait} s.",
+            _("Too many requests. Try again in %(n)s s.") % {"n": wait},
             (),
             {"Retry-After": str(wait)},
         )

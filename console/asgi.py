@@ -12,11 +12,12 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 http = get_asgi_application()
 
+from console.bodies import bounded  # noqa: E402, PLC0415
 from jobs.live import websocket_urlpatterns  # noqa: E402  needs the app registry
 
 application = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": bounded(http),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

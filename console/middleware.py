@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
+from django.utils.translation import gettext as _
 
 from console import api
 from tenants import crypto, http
@@ -89,7 +90,7 @@ class IdempotencyMiddleware:
             return self.respond(request)
         if len(key) > 255:
             return api.problem(
-                request, 400, "bad_idempotency_key", "Idempotency-Key is longer than 255 characters."
+                request, 400, "bad_idempotency_key", _("Idempotency-Key is longer than 255 characters.")
             )
         scope = self._scope(request)
         if (request.content_type or "").startswith("multipart/"):
@@ -131,11 +132,14 @@ class IdempotencyMiddleware:
                 request,
                 409,
                 "still_running",
-                "A request with this Idempotency-Key is still running. Try again shortly.",
+                _("A request with this Idempotency-Key is still running. Try again shortly."),
             )
         if record.body_digest != digest:
             return api.problem(
-                request, 422, "key_reused", "This Idempotency-Key was used with another body. Use a new key."
+                request,
+                422,
+                "key_reused",
+                _("This Idempotency-Key was used with another body. Use a new key."),
             )
         body = crypto.unseal(_answer_key(scope), bytes(record.body), context=key)
         response = HttpResponse(body, status=record.status, content_type=record.content_type)

@@ -269,6 +269,7 @@ DEFAULT_FROM_EMAIL = os.environ.get("TAUON_EMAIL_FROM", "Tauon <tauon@localhost>
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", "简体中文")]
 LOCALE_PATHS = [BASE_DIR / "console" / "locale"]
+FORMAT_MODULE_PATH = ["console.locale"]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -14,11 +14,18 @@ from django.core.cache import cache
 from django.test import Client, override_settings
 from rest_framework.test import APIClient
 
+from console.celery import app as celery_app
 from tenants import outbox
 from tenants.actor import Actor
 from tenants.http import actor_from_user
 from tenants.models import Tenant, User
 from tests import factories
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_tasks() -> None:
+    """A drained outbox must find its tasks, as a worker does at its start."""
+    celery_app.loader.import_default_modules()
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 
 from console import formats, graphics
+from jobs import said as stored_words
 
 register = template.Library()
 
@@ -186,6 +187,12 @@ def _time(value: datetime | date | None, *, relative: bool) -> str:
         exact,
         shown,
     )
+
+
+@register.filter
+def said(text: Any) -> str:
+    """`{{ job.waiting_for|said }}`: a sentence that was written down in English, in the reader's language."""
+    return stored_words.said(text)
 
 
 @register.filter
