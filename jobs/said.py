@@ -1,0 +1,93 @@
+"""Sentences that were written down in English when nobody was reading: shown in the reader's language.
+
+The scheduler, the runner and the trainer speak while no person's language is known, so their words are kept
+as they are. A page passes them through `said()`; what is not known here is shown as it was written.
+"""
+
+from __future__ import annotations
+
+import re
+
+from django.utils.translation import gettext, ngettext, pgettext
+from django.utils.translation import gettext_noop as _
+
+_SENTENCES = (
+    # jobs/scheduling.py
+    _("waiting in line behind a larger job that has waited longer"),
+    _("no worker took it; trying again at %(at)s UTC"),
+    _("waiting for %(what)s; your quota is %(limit)s and %(used)s in use"),
+    _("waiting for %(what)s; %(free)s of %(total)s is free"),
+    _("waiting for %(what)s; %(free)s of %(total)s are free"),
+    # jobs/services: dispatch, outcome, replicas, workers
+    _("No worker took it."),
+    _("It was lost too many times and is not tried again."),
+    _("The run left no usable result."),
+    _("The engine ended without a result."),
+    _("The engine ended with exit code %(code)s and left no message."),
+    _("The processes were killed by signal %(signal)s and left no message; memory may have run out."),
+    _("The tenant's budget is reached."),
+    _("The model was not ready within %(n)s s."),
+    _("The model worker was killed by %(signal)s."),
+    _("The model worker ended with code %(code)s."),
+    # trainer/compress: verdicts and methods of a report
+    _("The yardstick: the others are compared with it."),
+    _("%(n)sx smaller once compressed"),
+    _("%(n)sx smaller"),
+    _("%(n)sx larger"),
+    _("same file size"),
+    _("%(n)sx faster here"),
+    _("%(n)sx slower here"),
+    _("as fast here"),
+    _("same accuracy"),
+    _("accuracy %(n)s points lower"),
+    _("accuracy %(n)s points higher"),
+    _("more than the allowed %(n)s points, so it did not pass"),
+    _("too slow to be chosen"),
+    _("As trained, in 32-bit floating point."),
+    _(
+        "The smallest %(share)s %% of the weights set to zero, then one epoch of fine-tuning; "
+        "%(zeros)s %% are zero now."
+    ),
+    _("As trained, then %(what)s."),
+    _("Pruned, then %(what)s."),
+    _("8-bit integers, ranges calibrated on training rows (ONNX Runtime static QDQ)"),
+    _("8-bit integer weights, ranges of the rest found while running (ONNX Runtime dynamic)"),
+)
+_AMOUNT = re.compile(r"(\d+) (process|GPU)(?:e?s)?")
+_COMMA = re.compile(r", (?!so )")
+
+
+def _pattern(sentence: str) -> re.Pattern[str]:
+    parts = re.split(r"%\((\w+)\)s", sentence.replace("%%", "%"))
+    return re.compile(
+        "".join(f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    )
+
+
+_KNOWN = [(sentence, _pattern(sentence)) for sentence in _SENTENCES]
+
+
+def said(text: object) -> str:
+    """The same sentence in the language that is active now; unknown words stay as they are."""
+    words = str(text or "")
+    return _sentence(words) or _verdict(words) or words
+
+
+def _sentence(text: str) -> str:
+    if amount := _AMOUNT.fullmatch(text):
+        n = int(amount[1])
+        if amount[2] == "GPU":
+            return ngettext("%(n)s GPU", "%(n)s GPUs", n) % {"n": n}
+        return ngettext("%(n)s process", "%(n)s processes", n) % {"n": n}
+    for sentence, pattern in _KNOWN:
+        if found := pattern.fullmatch(text):
+            return gettext(sentence) % {
+                name: _sentence(part) or part for name, part in found.groupdict().items()
+            }
+    return ""
+
+
+def _verdict(text: str) -> str:
+    """Known parts with commas between them, all of them or none."""
+    parts = [_sentence(part) for part in _COMMA.split(text)]
+    return pgettext("between the parts of a verdict", ", ").join(parts) if all(parts) else ""
