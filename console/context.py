@@ -64,7 +64,7 @@ GROUPS = ((_("Work"), WORK), (_("Account"), ACCOUNT), (_("Platform"), PLATFORM))
 WORDS: tuple[Any, ...] = (
     _("%(n)s d"), _("%(n)s h"), _("%(n)s m"), _("%(n)s s"), _("just now"),
     _("Raw"), _("Smooth"), _("Smoother"), _("Smoothest"), _("Smoothing"), _("Log"), _("Table"), _("Step"),
-    _("Waiting for the first point"),
+    _("Waiting for the first point"), _("Training"), _("Validation"),
     _("Live"), _("Reconnecting…"), _("Finished"), _("Signed out"),
     _("The server could not do this (%(status)s). Try again."),
     _("The server cannot be reached. Check the connection."),

@@ -14,6 +14,8 @@ from django.utils.translation import ngettext_lazy
 NOTHING = "–"  # what a page shows where a value is not known
 SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥", "JPY": "¥"}
 SMALLEST_UNIT = {"JPY": 0}
+# beyond these a number is written as a power of ten, as app.js does
+SMALLEST_PLAIN, LARGEST_PLAIN = Decimal("1e-6"), Decimal("1e12")
 # up to so many seconds: the unit's own length and its words
 SPANS: tuple[tuple[int | None, int, Any], ...] = (
     (3600, 60, ngettext_lazy("%(n)s minute", "%(n)s minutes", "n")),
@@ -59,6 +61,8 @@ def number(value: Any, places: int | None = None) -> str:
     read = decimal_or_none(value)
     if read is None:
         return NOTHING
+    if read and not SMALLEST_PLAIN <= abs(read) < LARGEST_PLAIN:
+        return f"{read:.2e}"  # a diverging loss, or one that has all but vanished
     if places is None:
         if read == read.to_integral_value():
             places = 0
@@ -75,6 +79,15 @@ def percent(value: Any, places: int = 1) -> str:
     if read is None:
         return NOTHING
     return f"{formats.number_format(round(read * 100, places), decimal_pos=places)} %"
+
+
+def milliseconds(value: Any) -> str:
+    """A latency with two digits that count: `0.024 ms`, `3.1 ms`, `120 ms`."""
+    read = decimal_or_none(value)
+    if read is None:
+        return NOTHING
+    places = max(0, min(6, 1 - read.adjusted())) if read else 0
+    return _("%(n)s ms") % {"n": formats.number_format(round(read, places), decimal_pos=places)}
 
 
 def size_of(value: Any) -> str:

@@ -27,7 +27,10 @@ def open_browser() -> Iterator[Browser]:
 def open_page(browser: Browser, url: str, *, expect_offline: bool = False) -> Iterator[Page]:
     """A page of its own context. At the end it fails on console errors and on requests to any other host."""
     context = browser.new_context(
-        base_url=url, timezone_id="Asia/Shanghai", reduced_motion="reduce", viewport={"width": 1280, "height": 900}
+        base_url=url,
+        timezone_id="Asia/Shanghai",
+        reduced_motion="reduce",
+        viewport={"width": 1280, "height": 900},
     )
     page = context.new_page()
     page.set_default_timeout(30_000)

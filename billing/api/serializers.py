@@ -135,7 +135,7 @@ class ReportIn(serializers.Serializer):
 
 class CostOut(serializers.Serializer):
     key = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     tenant = serializers.CharField()
     cost = DecimalText()
 
@@ -147,7 +147,7 @@ class ReportOut(serializers.Serializer):
     currency = serializers.CharField()
     total = DecimalText()
     complete_through = serializers.DateTimeField()
-    data = CostOut(many=True, source="rows")
+    data = CostOut(many=True, source="rows")  # type: ignore[assignment]
 
 
 class BudgetOut(serializers.Serializer):

@@ -66,7 +66,7 @@ class Allocation(TenantOwned):
     ended_at = models.DateTimeField(null=True)
     end_reason = models.CharField(max_length=60, blank=True)
 
-    objects = AllocationQuerySet.as_manager()
+    objects = AllocationQuerySet.as_manager()  # type: ignore[misc]
 
     class Meta:
         indexes = [

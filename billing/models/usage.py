@@ -70,7 +70,7 @@ class UsageDay(TenantOwned):
     user_label = models.CharField(max_length=200, blank=True)
     quantity = QuantityField()
 
-    objects = UsageDayQuerySet.as_manager()
+    objects = UsageDayQuerySet.as_manager()  # type: ignore[misc]
 
     class Meta:
         indexes = [

@@ -16,6 +16,7 @@ from django.utils.timezone import localtime
 
 from console import formats, graphics
 from jobs import said as stored_words
+from jobs.words import recipe_label
 
 register = template.Library()
 
@@ -154,6 +155,18 @@ def bytes_filter(value: Any) -> str:
 
 
 @register.filter
+def ms(value: Any) -> str:
+    """`{{ version.latency_p50_ms|ms }}` -> `0.024 ms`"""
+    return formats.milliseconds(value)
+
+
+@register.filter
+def recipe(value: Any) -> str:
+    """`{{ job.recipe|recipe }}` -> `Images`"""
+    return recipe_label(value)
+
+
+@register.filter
 def duration(value: Any) -> str:
     """`{{ 125|duration }}` -> `2 m 5 s`"""
     return formats.duration(value)
@@ -171,7 +184,13 @@ def at(value: datetime | None) -> str:
     return _time(value, relative=False)
 
 
-def _time(value: datetime | date | None, *, relative: bool) -> str:
+@register.filter
+def at_second(value: datetime | None) -> str:
+    """`{{ event.at|at_second }}`: where several things happen in one minute."""
+    return _time(value, relative=False, mode="second")
+
+
+def _time(value: datetime | date | None, *, relative: bool, mode: str = "") -> str:
     if value is None or value == "":
         return formats.NOTHING
     if not isinstance(value, datetime):
@@ -183,7 +202,7 @@ def _time(value: datetime | date | None, *, relative: bool) -> str:
     return format_html(
         '<local-time datetime="{0}"{1}><time datetime="{0}" title="{2}">{3}</time></local-time>',
         value.isoformat(),
-        SafeString(' mode="ago"') if relative else "",
+        format_html(' mode="{}"', "ago" if relative else mode) if relative or mode else "",
         exact,
         shown,
     )

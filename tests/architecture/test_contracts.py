@@ -95,10 +95,8 @@ def test_the_project_names_no_machine_of_ours():
     found = []
     for name in paths:
         path = ROOT / name
-        if (
-            path.suffix in {".py", ".md", ".toml", ".html", ".css", ".js", ".json"}
-            and "vendor" not in path.parts
-        ):
-            if path.exists() and machine.search(path.read_text(errors="ignore")):
-                found.append(name)
+        if path.suffix not in {".py", ".md", ".toml", ".html", ".css", ".js", ".json"} or not path.exists():
+            continue
+        if "vendor" not in path.parts and machine.search(path.read_text(errors="ignore")):
+            found.append(name)
     assert not found

@@ -79,16 +79,15 @@ OWNED: dict[str, tuple[str, ...]] = {
 }
 # No object in the address: the stranger is answered from their own tenant, and never with the canary.
 THEIRS: set[str] = {
-    "console:overview", "console:overview_live", "console:search", "console:style",
-    "tenants:member_list", "tenants:invitation_new", "tenants:token_list", "tenants:token_new",
-    "tenants:audit_list", "tenants:audit_csv", "tenants:tenant_new", "tenants:tenant_switch",
-    "tenants:tenant_settings", "jobs:dataset_list", "jobs:dataset_new", "jobs:model_list",
-    "jobs:job_list", "jobs:job_new", "jobs:job_new_data", "jobs:job_new_price", "jobs:endpoint_list",
-    "jobs:endpoint_new",
-    "billing:usage", "billing:usage_csv", "billing:usage_budget", "billing:usage_budget_remove",
-    "billing:invoice_list",
+    "console:overview", "console:overview_live", "console:search", "console:style", "tenants:member_list",
+    "tenants:invitation_new", "tenants:token_list", "tenants:token_new", "tenants:audit_list",
+    "tenants:audit_csv", "tenants:tenant_new", "tenants:tenant_switch", "tenants:tenant_settings",
+    "jobs:dataset_list", "jobs:dataset_new", "jobs:model_list", "jobs:job_list", "jobs:job_new",
+    "jobs:job_new_data", "jobs:job_new_price", "jobs:endpoint_list", "jobs:endpoint_new", "billing:usage",
+    "billing:usage_csv", "billing:usage_budget", "billing:usage_budget_remove", "billing:invoice_list",
     "api:tenant-list", "api:member-list", "api:invitation-list", "api:token-list", "api:audit-list",
-    "api:dataset-list", "api:job-list", "api:job-estimate", "api:endpoint-list", "api:model-list", "api:usage-list", "api:invoice-list", "api:meter-list", "api:price-list",
+    "api:dataset-list", "api:job-list", "api:job-estimate", "api:endpoint-list", "api:model-list",
+    "api:usage-list", "api:invoice-list", "api:meter-list", "api:price-list",
 }  # fmt: skip
 # The address holds a secret that the stranger does not have.
 SECRET: set[str] = {"tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
