@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -129,8 +130,11 @@ def _still_signed_in(session: Any) -> bool:
 
 
 def _language(scope: dict[str, Any]) -> str:
-    chosen = scope.get("cookies", {}).get("django_language", "en")
-    return str(chosen) if translation.check_for_language(chosen) else "en"
+    """That of the page around the socket: the reader's choice, else what the browser asks for."""
+    headers = {name.lower(): value for name, value in scope.get("headers", [])}
+    asked = headers.get(b"accept-language", b"").decode("latin-1")
+    page: Any = SimpleNamespace(COOKIES=scope.get("cookies", {}), META={"HTTP_ACCEPT_LANGUAGE": asked})
+    return translation.get_language_from_request(page)
 
 
 def _after(scope: dict[str, Any]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from jobs.models import Endpoint, ModelVersion
 from tenants.actor import Actor
@@ -19,7 +20,7 @@ SLUG_LENGTH = 40
 MOST_PER_MINUTE = 1_000_000
 USUAL_PER_MINUTE = 600
 _SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
-_TYPES = {bool: "a yes or no", int: "a whole number", str: "text"}
+_TYPES = {bool: gettext_lazy("a yes or no"), int: gettext_lazy("a whole number"), str: gettext_lazy("text")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from tenants.lifecycle import arrows
 
@@ -82,7 +83,8 @@ class Reason(models.TextChoices):
 
 class EndpointStatus(models.TextChoices):
     STARTING = "starting", _("Starting")  # a revision has been asked for and no replica answers yet
-    LIVE = "live", _("Live")  # starting | failed -> live: a replica of the current revision answers
+    # starting | failed -> live: a replica of the current revision answers
+    LIVE = "live", pgettext_lazy("endpoint", "Live")
     FAILED = "failed", _("Failed")  # starting | live -> failed: replicas do not come up
     STOPPED = "stopped", _("Stopped")  # any -> stopped: somebody stopped it; publishing starts it again
 

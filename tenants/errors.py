@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -28,7 +31,7 @@ class Refused(Exception):
     def __init__(
         self, detail: object = "", *, faults: Iterable[Fault] = (), retry_after_s: int | None = None
     ) -> None:
-        self.detail = str(detail) or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.detail = str(detail) or gettext((type(self).__doc__ or "").strip().splitlines()[0])
         self.faults = tuple(faults)
         self.retry_after_s = retry_after_s
         super().__init__(self.detail)
@@ -113,3 +116,24 @@ class DiskFull(Unavailable):
 
     status = 507
     code = "disk_full"
+
+
+# the messages above once more, where makemessages finds them
+_MESSAGES = (
+    _("This cannot be done."),
+    _("The request is not valid."),
+    _("Sign in, or send a valid bearer token."),
+    _("Your role does not allow this. Ask an owner or admin of the tenant."),
+    _("There is nothing here, or you may not see it."),
+    _("Somebody else changed this in the meantime. Reload and try again."),
+    _("This is no longer possible in the present state."),
+    _("The tenant's quota does not leave room for this."),
+    _("The upload is larger than allowed."),
+    _("Too many requests. Wait a moment and try again."),
+    _("This part of Tauon is not available right now. Try again shortly."),
+    _("The disk of this installation is full. Nothing was kept; free some space and try again."),
+    # in services
+    _("This sign-in link was used before or has expired. Sign in another way, or have a new link made."),
+    _("This invitation was used, withdrawn or has expired. Ask for a new one."),
+    _("A tenant keeps at least one owner. Make somebody else an owner first."),
+)

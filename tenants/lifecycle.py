@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from tenants import audit, outbox
 from tenants.actor import Actor
@@ -53,7 +54,12 @@ def move(target: Any, *, to: str, by: Actor, reason: str = "", **changes: Any) -
         )
         if not changed:
             current = type(target)._base_manager.values_list("status", flat=True).get(pk=target.pk)
-            raise IllegalMove(f"This {lifecycle.noun} is {current}; it cannot become {to} from there.")
+            labels = {
+                value: str(label).lower() for value, label in target._meta.get_field("status").flatchoices
+            }
+            text = _("This is %(current)s by now; it cannot become %(wanted)s from there.")
+            names = {"current": labels.get(current, current), "wanted": labels.get(to, to)}
+            raise IllegalMove(text % names)
         for name, value in {"status": to, "status_at": now, **changes}.items():
             setattr(target, name, value)
         if lifecycle.on_move is not None:

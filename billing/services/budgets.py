@@ -98,11 +98,15 @@ def set_budget(actor: Actor, *, amount: Decimal, mode: str) -> Budget:
     """Give the active tenant a monthly budget, or change it."""
     require(actor, "budgets.manage")
     if mode not in BudgetMode.values:
-        raise Invalid.at("/mode", "unknown", f"A budget's mode is one of {', '.join(BudgetMode.values)}.")
+        raise Invalid.at(
+            "/mode", "unknown", _("Known modes: %(known)s.") % {"known": ", ".join(BudgetMode.values)}
+        )
     if not amount.is_finite() or amount <= 0 or amount >= Decimal(10) ** 12:
-        raise Invalid.at("/amount", "invalid", "A budget is more than zero.")
+        raise Invalid.at("/amount", "invalid", _("A budget is more than zero."))
     if amount != money.round_line(amount, settings.CURRENCY):
-        raise Invalid.at("/amount", "too_fine", f"Too many decimals for {settings.CURRENCY}.")
+        raise Invalid.at(
+            "/amount", "too_fine", _("Too many decimals for %(currency)s.") % {"currency": settings.CURRENCY}
+        )
     with transaction.atomic():
         budget, _made = Budget.objects.update_or_create(
             tenant=actor.tenant, defaults={"amount": amount, "mode": mode, "updated_at": clock.now()}

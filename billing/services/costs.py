@@ -62,11 +62,11 @@ def report(actor: Actor, *, start: date, end: date, group: str, tenant: str = ""
     """What everybody's usage costs, as rows and as a chart of stacked bars."""
     require(actor, "platform.reports")
     if group not in _FIELDS:
-        raise Invalid.at("/by", "unknown", f"Group by one of {', '.join(GROUPS)}.")
+        raise Invalid.at("/by", "unknown", _("Group by one of %(known)s.") % {"known": ", ".join(GROUPS)})
     if end <= start:
-        raise Invalid.at("/to", "order", "The end lies after the start; the last day itself is not part.")
+        raise Invalid.at("/to", "order", _("The end lies after the start; the last day itself is not part."))
     if (end - start).days > LONGEST_DAYS:
-        raise Invalid.at("/to", "too_long", f"A report covers at most {LONGEST_DAYS} days.")
+        raise Invalid.at("/to", "too_long", _("A report covers at most %(n)s days.") % {"n": LONGEST_DAYS})
     now = clock.now()
     rows = UsageDay.objects.between(start, end)
     if tenant:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from billing import clock, money, rating
 from billing.errors import NothingToBill, NotYet
@@ -126,18 +127,22 @@ def finalize(
         period_end = _end_of(tenant, month, now, early=early)
         window = unbilled.window(tenant, month, period_end=period_end)
         if window.earlier is not None:
-            raise Conflict(f"{window.earlier} has usage without an invoice. Finalize {window.earlier} first.")
+            text = _("%(month)s has usage without an invoice. Finalize %(month)s first.")
+            raise Conflict(text % {"month": window.earlier})
         if not window.usage:
             if last is not None and last.month == month:
                 return last
-            raise NothingToBill(f"{tenant.name} has no unbilled usage in {month}.")
+            text = _("%(tenant)s has no unbilled usage in %(month)s.")
+            raise NothingToBill(text % {"tenant": tenant.name, "month": month})
         if window.currencies != {settings.CURRENCY}:
-            raise Conflict(
-                f"Some usage is priced in {', '.join(sorted(window.currencies - {settings.CURRENCY}))}. "
+            text = _(
+                "Some usage is priced in %(others)s. "
                 "One invoice has one currency: set TAUON_CURRENCY back, finalize, then change it."
             )
+            raise Conflict(text % {"others": ", ".join(sorted(window.currencies - {settings.CURRENCY}))})
         if wrong := reconcile.check(tenant):
-            raise Conflict(f"The books of {tenant.name} do not agree, so nothing is finalized: {wrong[0]}")
+            text = _("The books of %(tenant)s do not agree, so nothing is finalized: %(why)s")
+            raise Conflict(text % {"tenant": tenant.name, "why": wrong[0]})
         return _freeze(actor, _compose(tenant, window), now)
 
 
@@ -155,18 +160,19 @@ def _already(
 
 def _end_of(tenant: Tenant, month: Month, now: datetime, *, early: bool) -> datetime:
     if now < month.start:
-        raise NotYet(f"{month} has not begun.")
+        raise NotYet(_("%(month)s has not begun.") % {"month": month})
     if now < month.end:
         if not early:
-            raise NotYet(f"{month} ends on {month.next.first} 00:00 UTC. Wait until then, or close it early.")
+            text = _("%(month)s ends on %(day)s 00:00 UTC. Wait until then, or close it early.")
+            raise NotYet(text % {"month": month, "day": month.next.first})
         return now
     behind = Allocation.objects.open().filter(tenant=tenant, settled_through__lt=month.end).count()
     if behind:
-        raise NotYet(
-            f"{behind} running allocation(s) have not reported beyond the end of {month} yet. "
-            "Try again in a minute.",
-            retry_after_s=60,
+        text = _(
+            "What runs right now (%(n)s) has not reported beyond the end of %(month)s yet. "
+            "Try again in a minute."
         )
+        raise NotYet(text % {"n": behind, "month": month}, retry_after_s=60)
     return month.end
 
 

@@ -18,6 +18,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.expressions import ExpressionWrapper
 from django.db.models.fields import DurationField
+from django.utils.translation import gettext as _
 
 from billing import clock, money, rating
 from billing.models import Allocation, Invoice, UsageInterval
@@ -144,17 +145,19 @@ def record_usage(
     """Record usage once: True if new, False if the very same is known; another payload raises Conflict."""
     amount = _quantity(quantity)
     if not key or len(key) > 200:
-        raise Invalid.at("/key", "invalid", "A usage key has 1 to 200 characters.")
+        raise Invalid.at("/key", "invalid", _("A usage key has 1 to 200 characters."))
     with transaction.atomic():
         locks.pass_with_usage(tenant.pk)
         now = clock.now()
         moment = event_time or now
         if moment.tzinfo is None:
-            raise Invalid.at("/event_time", "naive", "A time needs its offset, such as 2026-11-01T00:00:00Z.")
+            raise Invalid.at(
+                "/event_time", "naive", _("A time needs its offset, such as 2026-11-01T00:00:00Z.")
+            )
         if moment > now + MAX_AHEAD:
-            raise Invalid.at("/event_time", "future", "This time lies ahead of the database's clock.")
+            raise Invalid.at("/event_time", "future", _("This time lies ahead of the database's clock."))
         if moment < now - MAX_LATE:
-            raise Invalid.at("/event_time", "too_late", "Usage older than 35 days is not taken.")
+            raise Invalid.at("/event_time", "too_late", _("Usage older than 35 days is not taken."))
         event = usage.Event(
             tenant_id=tenant.pk,
             source=source,
@@ -200,7 +203,8 @@ def _settle(allocation: Allocation, now: datetime) -> None:
     for begin, end in rating.split(start, now, [*rating.cuts(known, start, now), *billed_to]):
         price = rating.price_at(known, begin)
         if price is None:
-            raise Invalid(f"There is no price for {allocation.meter_id} ({allocation.sku}) at {begin}.")
+            text = _("There is no price for %(meter)s (%(sku)s) at %(at)s.")
+            raise Invalid(text % {"meter": allocation.meter_id, "sku": allocation.sku, "at": begin})
         allocation.seq += 1
         UsageInterval.objects.create(
             allocation=allocation, seq=allocation.seq, started_at=begin, ended_at=end, units=allocation.units
@@ -230,14 +234,14 @@ def _end(allocation: Allocation, moment: datetime, reason: str) -> None:
 
 def _quantity(quantity: Decimal | int) -> Decimal:
     if isinstance(quantity, bool) or not isinstance(quantity, Decimal | int):
-        raise Invalid.at("/quantity", "invalid", "A quantity is a whole or decimal number.")
+        raise Invalid.at("/quantity", "invalid", _("A quantity is a whole or decimal number."))
     amount = Decimal(quantity)
     if not amount.is_finite():
-        raise Invalid.at("/quantity", "invalid", "A quantity is a finite number.")
+        raise Invalid.at("/quantity", "invalid", _("A quantity is a finite number."))
     if amount < 0:
-        raise Invalid.at("/quantity", "negative", "A quantity is zero or more.")
+        raise Invalid.at("/quantity", "negative", _("A quantity is zero or more."))
     if amount >= _LIMIT:
-        raise Invalid.at("/quantity", "too_large", "A quantity is smaller than 10^26.")
+        raise Invalid.at("/quantity", "too_large", _("A quantity is smaller than 10^26."))
     if amount != money.kept(amount):
-        raise Invalid.at("/quantity", "too_fine", "A quantity has at most 12 decimal places.")
+        raise Invalid.at("/quantity", "too_fine", _("A quantity has at most 12 decimal places."))
     return amount

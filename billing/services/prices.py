@@ -9,6 +9,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from billing import clock, money, rating
 from billing.models import Meter, PriceVersion
@@ -29,10 +30,12 @@ def in_force(meter: str, sku: str, at: datetime) -> rating.Price:
     """The whole price in force at a moment, or Invalid: what has no price must not be sold."""
     found = _covering(meter, sku, at, at).first()
     if found is None:
-        raise Invalid(
-            f"There is no {settings.CURRENCY} price for {meter} ({sku}) at {at:%Y-%m-%d %H:%M} UTC. "
+        text = _(
+            "There is no %(currency)s price for %(meter)s (%(sku)s) at %(at)s UTC. "
             "Ask the staff of this installation to add one under Prices."
         )
+        names = {"currency": settings.CURRENCY, "meter": meter, "sku": sku, "at": f"{at:%Y-%m-%d %H:%M}"}
+        raise Invalid(text % names)
     return found.value
 
 
@@ -63,22 +66,23 @@ def set_price(
     """Put a new price in force from a moment on (None: now). Never backwards: used prices do not change."""
     require(actor, "prices.manage")
     if not unit_price.is_finite() or unit_price < 0:
-        raise Invalid.at("/unit_price", "invalid", "A price is zero or more.")
+        raise Invalid.at("/unit_price", "invalid", _("A price is zero or more."))
     with transaction.atomic():
         # one writer at a time; readers go on
         found = Meter.objects.select_for_update().filter(key=meter).first()
         if found is None:
-            raise Invalid.at("/meter", "unknown", f"There is no meter {meter}.")
+            raise Invalid.at("/meter", "unknown", _("There is no meter %(meter)s.") % {"meter": meter})
         now = clock.now()
         start = valid_from or now
         if start < now:
-            raise Invalid.at("/valid_from", "past", "A price starts now or later; used prices stay.")
+            raise Invalid.at("/valid_from", "past", _("A price starts now or later; used prices stay."))
         current = PriceVersion.objects.filter(
             plan=PLAN, meter=found, sku=sku, currency=settings.CURRENCY, valid_to=None
         ).first()
         if current is not None:
             if current.valid_from >= start:
-                raise Conflict(f"A price from {current.valid_from:%Y-%m-%d %H:%M} UTC on is already set.")
+                text = _("A price from %(at)s UTC on is already set.")
+                raise Conflict(text % {"at": f"{current.valid_from:%Y-%m-%d %H:%M}"})
             current.valid_to = start
             current.save(update_fields=["valid_to"])
         version = PriceVersion.objects.create(

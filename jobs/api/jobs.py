@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Count, Prefetch, QuerySet
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics
@@ -40,7 +41,7 @@ class JobList(generics.ListAPIView):
         rows = service.search_jobs(actor_of(self.request), text=params.get("q", ""))
         if status := params.get("status"):
             if status not in JobStatus.values:
-                raise bad_parameter("status", f"One of {', '.join(JobStatus.values)}.")
+                raise bad_parameter("status", _("One of %(known)s.") % {"known": ", ".join(JobStatus.values)})
             rows = rows.filter(status=status)
         chosen = ModelVersion.objects.filter(is_chosen=True).select_related("model")
         made = Prefetch("model_versions", queryset=chosen, to_attr="chosen_versions")
@@ -137,7 +138,8 @@ def refuse_unknown(request: Request, known: set[str]) -> None:
     """A misspelt filter must not silently list everything."""
     for name in request.query_params:
         if name not in known:
-            raise bad_parameter(name, f"This parameter is not known. Known: {', '.join(sorted(known))}.")
+            text = _("This parameter is not known. Known: %(known)s.") % {"known": ", ".join(sorted(known))}
+            raise bad_parameter(name, text)
 
 
 def whole(request: Request, name: str, *, usual: int, least: int = 0, most: int) -> int:
@@ -145,7 +147,9 @@ def whole(request: Request, name: str, *, usual: int, least: int = 0, most: int)
     if given is None:
         return usual
     if not (given.isascii() and given.isdigit()) or not least <= int(given[:20]) <= most:
-        raise bad_parameter(name, f"A whole number from {least} to {most}.")
+        raise bad_parameter(
+            name, _("A whole number from %(least)s to %(most)s.") % {"least": least, "most": most}
+        )
     return int(given)
 
 

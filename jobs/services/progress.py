@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from billing.services import reports
 from jobs.models import Attempt, Job, JobEvent
 from jobs.models.jobs import Draft
+from jobs.said import said
 from jobs.states import JobStatus, Reason
 from tenants import outbox
 from tenants.actor import SYSTEM, Actor
@@ -178,7 +179,7 @@ def in_words(event: JobEvent) -> str:
         case EventKind.CHECKPOINT:
             return _("Checkpoint at step %(step)s") % {"step": data.get("step")}
         case EventKind.VARIANT:
-            return f"{data.get('name')}: {data.get('verdict')}"
+            return f"{data.get('name')}: {said(data.get('verdict'))}"
     return ""
 
 
@@ -189,7 +190,7 @@ def standing(job: Job) -> dict[str, Any]:
         "status": job.status,
         "label": str(job.state.label),
         "tone": job.state.tone,
-        "reason_text": job.error or job.reason_text or job.waiting_for,
+        "reason_text": said(job.error) or job.reason_text or said(job.waiting_for),
         "phase": str(PHASES.get(job.phase, job.phase)),
         "step": job.step,
         "total_steps": job.total_steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import Serializer
@@ -27,7 +28,8 @@ class Strict(Serializer[Any]):
             raise ValidationError(
                 {
                     name: ErrorDetail(
-                        f"This field is not known. Known fields: {known}.", code="unknown_field"
+                        _("This field is not known. Known fields: %(known)s.") % {"known": known},
+                        code="unknown_field",
                     )
                     for name in unknown
                 }
