@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python manage.py
 
-.PHONY: help up demo install install-dev test lint types chaos screens bench clean
+.PHONY: help up demo install install-dev test lint types chaos screens clean
 
 help: ## what can I do here?
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,9 +48,6 @@ chaos: install-dev ## kill things on purpose
 screens: install-dev ## screenshots of every page into var/screens/
 	@$(BIN)/python -m tests.chromium
 	@$(RUN) screens $(ARGS)
-
-bench: install-dev ## make bench NAME=training|compression|serving|billing
-	@$(BIN)/python -m bench.$(NAME)
 
 clean: ## delete what was made at run time, data included
 	@echo "This deletes var/ with all data. Type yes:" && read answer && [ "$$answer" = yes ] && $(BIN)/python -m console.embedded destroy
