@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 SAME = 0.05  # latencies and sizes closer than this are told as equal
 WIDTH, HEIGHT = 100.0, 220.0  # per cent of the width, px
-LEFT, RIGHT, TOP, BOTTOM = 14.0, 4.0, 16.0, 34.0
+LEFT, RIGHT, TOP, BOTTOM = 14.0, 4.0, 28.0, 34.0
 
 
 class Measured(Protocol):
@@ -54,13 +55,20 @@ class Dot:
     name: str
     x: str
     y: str
-    label_dx: int  # px
-    label_y: str
-    anchor: str
     is_chosen: bool
     passed: bool
     size_bytes: int
     accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The names of one dot, or of several that lie on each other."""
+
+    names: list[tuple[str, bool]]  # with whether it is the chosen one
+    x: str
+    y: str
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class Scatter:
     """Size against accuracy, laid out in per cent of the width so that text keeps its size on a phone."""
 
     dots: list[Dot]
+    labels: list[Label]
     x_ticks: list[Tick]  # bytes
     y_ticks: list[Tick]  # share
     left: str = f"{LEFT}%"
@@ -86,47 +95,42 @@ class Scatter:
 
 
 def scatter(variants: Sequence[Measured]) -> Scatter:
-    x_low, x_high = _span([one.size_bytes for one in variants], floor=0.0)
-    y_low, y_high = _span([one.accuracy for one in variants], ceiling=1.0)
-    y_places = _apart(variants, y_low, y_high)
-    dots = []
-    for one in variants:
-        x, y = _x(one.size_bytes, x_low, x_high), _y(one.accuracy, y_low, y_high)
-        right_side = x < LEFT + (WIDTH - LEFT - RIGHT) * 0.6
-        dots.append(
-            Dot(
-                name=one.variant,
-                x=f"{x:.2f}%",
-                y=f"{y:.1f}",
-                label_dx=12 if right_side else -12,
-                label_y=f"{y_places[one.variant] + 4:.1f}",
-                anchor="start" if right_side else "end",
-                is_chosen=one.is_chosen,
-                passed=one.passed_gate,
-                size_bytes=one.size_bytes,
-                accuracy=one.accuracy,
-            )
+    """Sizes start at nothing; accuracies only span what was measured, on round numbers."""
+    largest = max(one.size_bytes for one in variants)
+    unit = 1024 ** min(5, int(math.log(max(largest, 1), 1024)))
+    x_values = _round_steps(0.0, largest / unit)
+    x_high = x_values[-1]
+    lowest, highest = min(one.accuracy for one in variants), max(one.accuracy for one in variants)
+    room = (highest - lowest) * 0.2 or 0.01
+    y_values = _round_steps(max(0.0, lowest - room), min(1.0, highest + room))
+    y_low, y_high = y_values[0], y_values[-1]
+    places = [
+        (_x(one.size_bytes / unit, 0.0, x_high), _y(one.accuracy, y_low, y_high), one) for one in variants
+    ]
+    dots = [
+        Dot(
+            name=one.variant,
+            x=f"{x:.2f}%",
+            y=f"{y:.1f}",
+            is_chosen=one.is_chosen,
+            passed=one.passed_gate,
+            size_bytes=one.size_bytes,
+            accuracy=one.accuracy,
         )
-    x_ticks = [Tick(f"{_x(value, x_low, x_high):.2f}%", value) for value in _steps(x_low, x_high, 2)]
-    y_ticks = [Tick(f"{_y(value, y_low, y_high):.1f}", value) for value in _steps(y_low, y_high, 3)]
-    return Scatter(dots, x_ticks, y_ticks)
+        for x, y, one in places
+    ]
+    x_ticks = [Tick(f"{_x(value, 0.0, x_high):.2f}%", value * unit) for value in x_values]
+    y_ticks = [Tick(f"{_y(value, y_low, y_high):.1f}", value) for value in y_values]
+    return Scatter(sorted(dots, key=lambda dot: dot.is_chosen), _labels(places), x_ticks, y_ticks)
 
 
-def _span(
-    values: Sequence[float], *, floor: float | None = None, ceiling: float | None = None
-) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    room = (high - low) * 0.18 or max(abs(high) * 0.1, 0.01)
-    low, high = low - room, high + room
-    if floor is not None:
-        low = max(low, floor)
-    if ceiling is not None:
-        high = min(high, max(ceiling, max(values)))
-    return low, high
-
-
-def _steps(low: float, high: float, count: int) -> list[float]:
-    return [low + (high - low) * step / count for step in range(count + 1)]
+def _round_steps(low: float, high: float) -> list[float]:
+    """Round numbers from at most `low` to at least `high`, about four steps apart."""
+    raw = (high - low) / 4 or 1.0
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.9999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
 
 
 def _x(value: float, low: float, high: float) -> float:
@@ -137,12 +141,28 @@ def _y(value: float, low: float, high: float) -> float:
     return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def _apart(variants: Sequence[Measured], low: float, high: float) -> dict[str, float]:
-    """Heights of the labels, moved so that no two overlap."""
-    places: dict[str, float] = {}
-    last = -100.0
-    for one in sorted(variants, key=lambda one: _y(one.accuracy, low, high)):
-        place = max(_y(one.accuracy, low, high), last + 15)
-        places[one.variant] = last = place
-    over = last - (HEIGHT - BOTTOM - 6)
-    return {name: place - over for name, place in places.items()} if over > 0 else places
+def _labels(places: Sequence[tuple[float, float, Measured]]) -> list[Label]:
+    """One label for dots that touch; above its dot where there is room, else below, else further down."""
+    groups: list[tuple[float, float, list[Measured]]] = []
+    for x, y, one in sorted(places, key=lambda place: place[:2]):
+        near = next((group for group in groups if abs(group[0] - x) < 3 and abs(group[1] - y) < 12), None)
+        if near:
+            near[2].append(one)
+        else:
+            groups.append((x, y, [one]))
+    taken: list[float] = []
+    labels = []
+    for x, y, ones in sorted(groups, key=lambda group: group[1]):
+        bottom = HEIGHT - BOTTOM - 4
+        wanted = [
+            y - 12,
+            y + 20,
+            *(y + 20 + 15 * n for n in range(1, 12)),
+            *(y - 12 - 15 * n for n in range(12)),
+        ]
+        place = next(at for at in wanted if 10 <= at <= bottom and all(abs(at - old) >= 15 for old in taken))
+        taken.append(place)
+        anchor = "start" if x < 40 else "end" if x > 60 else "middle"
+        names = [(one.variant, one.is_chosen) for one in ones]
+        labels.append(Label(names, f"{x:.2f}%", f"{place:.1f}", anchor))
+    return labels

@@ -221,6 +221,8 @@ def measured(name, size, accuracy):
 def test_the_scatter_stays_inside_and_labels_do_not_overlap(variants):
     plot = comparison.scatter(variants)
     assert all(0 <= float(dot.x[:-1]) <= 100 and 0 <= float(dot.y) <= plot.bottom for dot in plot.dots)
-    heights = sorted(float(dot.label_y) for dot in plot.dots)
+    heights = sorted(float(label.y) for label in plot.labels)
     assert all(below - above >= 14.9 for above, below in pairwise(heights))
     assert heights[-1] <= plot.bottom
+    named = [name for label in plot.labels for name, _chosen in label.names]
+    assert sorted(named) == sorted(one.variant for one in variants)
