@@ -261,6 +261,7 @@ def test_the_command_serves_and_leaves_nothing_behind(
     assert endpoint.reload().status == "starting"  # wanted still: it comes up with the next start
 
 
+@pytest.mark.chaos
 def test_a_killed_keeper_takes_its_workers_along_and_the_next_one_tidies_up(
     kept: subprocess.Popen, as_ana: Actor, version: ModelVersion, tmp_path: Path
 ) -> None:
@@ -344,6 +345,7 @@ def test_from_publishing_to_sharing_to_revoking_through_the_gateway(
         until(lambda: callers["ana"]().status_code == 401, 1, "the revocation")
 
 
+@pytest.mark.chaos
 def test_a_killed_worker_fails_no_request(
     kept: subprocess.Popen, as_ana: Actor, ana: User, version: ModelVersion, tmp_path: Path
 ) -> None:

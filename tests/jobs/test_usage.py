@@ -182,6 +182,7 @@ def test_requests_by_minute_for_the_page(endpoint: Endpoint, writer: Writer) -> 
     assert sum(counts) == 2
 
 
+@pytest.mark.chaos
 def test_a_gateway_killed_under_load_is_billed_for_what_it_answered(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, tenant: Tenant, ana: User
 ) -> None:

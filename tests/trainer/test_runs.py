@@ -88,6 +88,7 @@ def test_the_same_seed_gives_the_same_losses_with_two_processes(pair: Path, tmp_
     assert weights(spec) == weights(pair)
 
 
+@pytest.mark.chaos
 def test_a_killed_rank_ends_the_run_and_the_next_attempt_goes_on_as_if_nothing_had_happened(
     pair: Path, tmp_path: Path
 ) -> None:
