@@ -12,7 +12,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 http = get_asgi_application()
 
-from console.bodies import bounded  # noqa: E402, PLC0415
+from console.bodies import bounded  # noqa: E402
 from jobs.live import websocket_urlpatterns  # noqa: E402  needs the app registry
 
 application = ProtocolTypeRouter(

@@ -238,7 +238,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
-    "ENUM_NAME_OVERRIDES": {},
+    "ENUM_NAME_OVERRIDES": {
+        "JobStatus": "jobs.states.JobStatus",
+        "EndpointStatus": "jobs.states.EndpointStatus",
+        "InvoiceStatus": "billing.states.InvoiceStatus",
+    },
 }
 
 # -- 6. Work: Celery is transport only, rows are the queue -----------------------------------------------------
