@@ -132,7 +132,7 @@ def test_signed_out_pages_stand_in_the_house(client: Client, db: None, path: str
 
 def test_account_pages_stand_in_the_shell(browser_of: BrowserOf, ana: User) -> None:
     page = browser_of(ana).get("/accounts/email/").content.decode()
-    assert 'class="shell"' in page and "Add Email" in page
+    assert 'class="shell"' in page and "Add address" in page
 
 
 def test_a_missing_page_says_so_in_the_house_style(browser_of: BrowserOf, ana: User) -> None:
