@@ -48,6 +48,8 @@ def money(value: Any, currency: str = "USD") -> str:
     if amount and size < Decimal(1).scaleb(-places):
         # a running job costs fractions of a cent: two digits that count, at most eight places
         places = min(8, -size.adjusted() + 1)
+        if size < Decimal(1).scaleb(-places):
+            return f"< {money(Decimal(1).scaleb(-places), currency)}"
     text = formats.number_format(
         size.quantize(Decimal(1).scaleb(-places)), decimal_pos=places, force_grouping=True
     )

@@ -16,13 +16,14 @@
     number(value) {
       const n = Number(value);
       if (value === null || value === "" || !Number.isFinite(n)) return "–";
-      if (n !== 0 && Math.abs(n) < 1e-4) return n.toExponential(2);
-      return grouped(n, 0, Math.max(0, 3 - Math.floor(Math.log10(Math.abs(n) || 1))));
+      if (n !== 0 && (Math.abs(n) < 1e-6 || Math.abs(n) >= 1e12)) return n.toExponential(2);
+      return grouped(n, 0, Math.max(0, Math.min(6, 3 - Math.floor(Math.log10(Math.abs(n) || 1)))));
     },
     money(value, currency = "USD") {
       const n = Number(value);
       if (value === null || value === "" || !Number.isFinite(n)) return "–";
       const size = Math.abs(n);
+      if (size && size < 1e-8) return `< ${format.money(1e-8, currency)}`;
       const places = size && size < 0.01 ? Math.min(8, 1 - Math.floor(Math.log10(size))) : currency === "JPY" ? 0 : 2;
       const sign = SIGNS[currency] ?? `${currency} `;
       return `${n < 0 ? "−" : ""}${sign}${grouped(size, places, places)}`;
@@ -218,6 +219,7 @@
   const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60]];
   const relative = new Intl.RelativeTimeFormat(root.lang || "en", { numeric: "always" });
   const exact = new Intl.DateTimeFormat(root.lang || "en", { dateStyle: "medium", timeStyle: "short" });
+  const second = new Intl.DateTimeFormat(root.lang || "en", { dateStyle: "medium", timeStyle: "medium" });
   class LocalTime extends HTMLElement {
     connectedCallback() {
       this.show();
@@ -230,7 +232,8 @@
       if (!time || Number.isNaN(when.getTime())) return;
       const utc = `${when.toISOString().slice(0, 19).replace("T", " ")} UTC`;
       time.title = `${exact.format(when)} · ${utc}`;
-      if (this.getAttribute("mode") !== "ago") { time.textContent = exact.format(when); return; }
+      const mode = this.getAttribute("mode");
+      if (mode !== "ago") { time.textContent = (mode === "second" ? second : exact).format(when); return; }
       const seconds = (when.getTime() - Date.now()) / 1000;
       if (Math.abs(seconds) < 45) { time.textContent = word("just now"); return; }
       const [unit, size] = UNITS.find(([, s]) => Math.abs(seconds) >= s) || UNITS.at(-1);
