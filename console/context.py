@@ -65,7 +65,7 @@ WORDS: tuple[Any, ...] = (
     _("%(n)s d"), _("%(n)s h"), _("%(n)s m"), _("%(n)s s"), _("just now"),
     _("Raw"), _("Smooth"), _("Smoother"), _("Smoothest"), _("Smoothing"), _("Log"), _("Table"), _("Step"),
     _("Waiting for the first point"), _("Training"), _("Validation"),
-    _("Live"), _("Reconnecting…"), _("Finished"), _("Signed out"),
+    _("Live"), _("Reconnecting…"), _("Signed out"), _("about %(eta)s left"),
     _("The server could not do this (%(status)s). Try again."),
     _("The server cannot be reached. Check the connection."),
     _("Copying is not allowed here. Select the text instead."),

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from jobs.models import Attempt, Job, JobEvent, ModelVersion
 from jobs.services.progress import PHASES, event_row, in_words
 from jobs.states import Reason
+from jobs.words import recipe_label
 from trainer.contract import EventKind
 
 MOST_POINTS = 3000  # of one line; a longer one is thinned for the first picture
 LOG_LINES = 300
 EVENT_ROWS = 500
-SERIES = {"train": "train", "val": "validation"}
-CHARTS = {"loss": {"log": True}, "accuracy": {"log": False}}
+SERIES = {"train": gettext_lazy("Training"), "val": gettext_lazy("Validation")}
+CHARTS = {"loss": {"log": True}, "accuracy": {"percent": True}}
 _DRAWN = (EventKind.METRIC, EventKind.PROGRESS)
 
 
@@ -30,7 +32,7 @@ def first_state(job: Job) -> dict[str, Any]:
         if data.get("value") is None:
             continue
         part, _slash, what = data["name"].partition("/")
-        charts.setdefault(what or part, {}).setdefault(SERIES.get(part, part), []).append(
+        charts.setdefault(what or part, {}).setdefault(str(SERIES.get(part, part)), []).append(
             [data["step"], data["value"]]
         )
         latest[data["name"]] = data["value"]
@@ -42,6 +44,7 @@ def first_state(job: Job) -> dict[str, Any]:
                 "source": f"points-{name}",
                 "title": _title(name),
                 "log": CHARTS.get(name, {}).get("log", False),
+                "percent": CHARTS.get(name, {}).get("percent", False),
                 "points": {series: _thin(line) for series, line in lines.items()},
             }
             for name, lines in charts.items()
@@ -83,7 +86,7 @@ def facts(job: Job) -> list[tuple[str, Any]]:
     spec = job.spec
     hyper, compression = spec.get("hyperparameters", {}), spec.get("compression", {})
     return [
-        (_("Recipe"), job.recipe),
+        (_("Recipe"), recipe_label(job.recipe)),
         (_("Dataset"), str(job.dataset_version)),
         (_("Epochs"), hyper.get("epochs", "–")),
         (_("Batch size"), hyper.get("batch_size", "–")),

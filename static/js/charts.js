@@ -6,8 +6,10 @@
   const TABLE_ROWS = 200;
   const SMOOTH_FROM = 20; // fewer points than this are drawn as they are
   const COLOURS = 6;
+  const HUGE = 1e12; // beyond this a linear axis has no ticks
   const word = (key, values) => window.tauon?.word(key, values) ?? key;
   const numberText = (value) => window.tauon?.format.number(value) ?? String(value);
+  const percentText = (value) => (Number.isFinite(Number(value)) ? `${numberText(Math.round(value * 1000) / 10)} %` : numberText(value));
   const probe = document.createElement("i");
 
   // a token may be light-dark(); only a computed colour is a colour a canvas understands
@@ -42,6 +44,7 @@
       this.series = this.series || new Map(); // name -> {xs, ys}
       this.log = this.dataset.log === "on";
       this.weight = Number(this.dataset.smooth ?? 0.6);
+      this.say = "percent" in this.dataset ? percentText : numberText; // how a value is written
       this.spoken = 0;
       this.build();
       this.resize = new ResizeObserver(() => {
@@ -195,7 +198,7 @@
         this.drop();
         const none = document.createElement("div");
         none.className = "chart-none";
-        none.textContent = word("Waiting for the first point");
+        none.textContent = this.dataset.none || word("Waiting for the first point");
         this.plotEl.replaceChildren(none);
         return;
       }
@@ -206,7 +209,8 @@
         columns.push(column);
         if (doubled[i]) columns.push(smooth(Array.from(column), this.weight));
       });
-      const shape = `${names.join("\u0000")}|${doubled}|${this.log}`;
+      this.steep = this.log || raw.some((column) => column.some((value) => Math.abs(value) > HUGE));
+      const shape = `${names.join("\u0000")}|${doubled}|${this.steep}`;
       this.names = names;
       this.raw = raw;
       this.xs = xs;
@@ -252,10 +256,10 @@
           drag: { x: true, y: false },
           points: { size: 6 },
         },
-        scales: { x: { time: false }, y: { distr: this.log ? 3 : 1 } },
+        scales: { x: { time: false }, y: { distr: this.steep ? 3 : 1 } },
         axes: [
-          { ...axis, size: 28, values: (u, ticks) => ticks.map((t) => numberText(t)) },
-          { ...axis, size: 52, values: (u, ticks) => ticks.map((t) => (t === null ? "" : numberText(t))) },
+          { ...axis, size: 26, label: this.dataset.x || word("Step"), labelSize: 16, labelFont: font, values: (u, ticks) => ticks.map((t) => numberText(t)) },
+          { ...axis, size: 52, values: (u, ticks) => ticks.map((t) => (t === null ? "" : this.say(t))) },
         ],
         series,
         hooks: {
@@ -292,7 +296,7 @@
         let at = index ?? column.length - 1;
         while (at > 0 && (column[at] === undefined || column[at] === null)) at -= 1;
         item.children[1].textContent = name;
-        item.children[2].textContent = numberText(column[at]);
+        item.children[2].textContent = this.say(column[at]);
       });
     }
 
@@ -312,11 +316,11 @@
       this.xs.forEach((x, i) => {
         if (i % every && i !== this.xs.length - 1) return;
         const row = body.insertRow();
-        for (const value of [x, ...this.raw.map((column) => column[i])]) {
+        [x, ...this.raw.map((column) => column[i])].forEach((value, column) => {
           const cell = row.insertCell();
           cell.className = "num";
-          cell.textContent = value === undefined || value === null ? "" : numberText(value);
-        }
+          cell.textContent = value === undefined || value === null ? "" : (column ? this.say : numberText)(value);
+        });
       });
       this.tableEl.replaceChildren(table);
     }
@@ -326,7 +330,7 @@
         const column = this.raw[i];
         let at = column.length - 1;
         while (at > 0 && (column[at] === undefined || column[at] === null)) at -= 1;
-        return `${name} ${numberText(column[at])}`;
+        return `${name} ${this.say(column[at])}`;
       });
       return `${this.dataset.title || ""}: ${parts.join(", ")} (${this.dataset.x || word("Step")} ${numberText(this.xs.at(-1))})`;
     }

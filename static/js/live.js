@@ -3,7 +3,7 @@
   "use strict";
 
   const LOG_LINES = 1000;
-  const SERIES = { train: "train", val: "validation" };
+  const SERIES = { train: "Training", val: "Validation" };
   const FINAL = new Set(["succeeded", "failed", "cancelled"]);
   const word = (key, values) => window.tauon?.word(key, values) ?? key;
   const format = () => window.tauon.format;
@@ -65,7 +65,7 @@
 
     finish(now) {
       this.over = true;
-      this.state("off", "Finished");
+      this.state("off");
       clearInterval(this.clock);
       if (!now) return;
       const outcome = document.getElementById("job-outcome");
@@ -101,7 +101,7 @@
       this.points += 1;
       const [part, what = part] = name.split(/\/(.*)/);
       const chart = this.querySelector(`line-chart[data-metric="${CSS.escape(what)}"]`);
-      chart?.push?.(SERIES[part] ?? part, step, value);
+      chart?.push?.(SERIES[part] ? word(SERIES[part]) : part, step, value);
       if (name === "train/loss") this.tile("loss", format().number(value));
       if (name === "val/accuracy") this.tile("accuracy", `${format().number(Math.round(value * 1000) / 10)} %`);
     }
@@ -141,6 +141,7 @@
       tag.textContent = event.kind;
       const time = document.createElement("local-time");
       time.setAttribute("datetime", event.at);
+      time.setAttribute("mode", "second");
       time.append(Object.assign(document.createElement("time"), { dateTime: event.at, textContent: event.at }));
       cell(String(event.seq), "num muted");
       cell(time, "nowrap");
@@ -161,7 +162,7 @@
       const row = this.part("progress-row");
       if (row) row.hidden = job.status === "queued" && !job.total_steps;
       this.text("phase", job.phase || job.label);
-      this.text("eta", job.eta_s ? word("about %(eta)s left", { eta: format().duration(job.eta_s) }) : "");
+      this.text("eta", job.eta_s ? word("about %(eta)s left", { eta: format().duration(Math.round(job.eta_s)) }) : "");
       const bar = this.part("progress");
       if (bar && job.total_steps) { bar.max = job.total_steps; bar.value = job.step; }
       if (job.total_steps) this.tile("step", `${format().number(job.step)} / ${format().number(job.total_steps)}`);

@@ -120,7 +120,7 @@ def test_the_detail_page_carries_everything_up_to_a_number_and_the_socket_goes_o
     page = browser_of(ben).get(job.get_absolute_url()).content.decode()
     assert 'data-points="5"' in page and 'data-after="7"' in page
     points = json.loads(re.search(r'id="points-loss" type="application/json">(.*?)</script>', page)[1])
-    assert points["train"] == [[1, 1.0], [2, 0.5], [3, 1 / 3], [4, 0.25], [5, 0.2]]
+    assert points["Training"] == [[1, 1.0], [2, 0.5], [3, 1 / 3], [4, 0.25], [5, 0.2]]
     assert "hello &lt;b&gt;" in page
 
 
