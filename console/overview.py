@@ -29,7 +29,7 @@ PAGES = {
     "ep": "jobs:endpoint_detail",
     "inv": "billing:invoice_detail",
 }
-# what people did, past tense, before the name of the thing; what is missing here reads as "job resumed"
+# what happened, past tense, before the name of the thing; steps in between are for the audit log alone
 DONE = {
     "tenant.created": _("made the tenant"),
     "tenant.renamed": _("renamed the tenant"),
@@ -47,27 +47,30 @@ DONE = {
     "dataset.version_added": _("added a version to"),
     "dataset.archived": _("archived the dataset"),
     "job.submitted": _("launched"),
-    "job.created": _("launched"),
     "job.queued": _("put back in line"),
-    "job.starting": _("started"),
-    "job.running": _("is running"),
-    "job.stopping": _("is stopping"),
-    "job.succeeded": _("finished"),
-    "job.failed": _("saw it fail:"),
-    "job.cancelled": _("stopped"),
-    "model.created": _("made the model"),
+    "model.registered": _("made the model"),
     "endpoint.published": _("published"),
-    "endpoint.created": _("published"),
     "endpoint.revised": _("put a new version behind"),
-    "endpoint.starting": _("started"),
-    "endpoint.live": _("brought live"),
-    "endpoint.failed": _("saw it fail:"),
-    "endpoint.stopped": _("stopped"),
+    "endpoint.changed": _("changed the settings of"),
+    "model.downloaded": _("downloaded"),
     "endpoint.shared": _("shared"),
     "endpoint.unshared": _("stopped sharing"),
     "invoice.finalized": _("finalized"),
     "budget.set": _("set the budget"),
+    "budget.removed": _("removed the budget"),
 }
+
+# what became of a thing, after its name
+BECAME = {
+    "job.succeeded": _("finished"),
+    "job.failed": _("failed"),
+    "job.cancelled": _("was stopped"),
+    "endpoint.live": _("is live"),
+    "endpoint.failed": _("does not start"),
+    "endpoint.stopped": _("was stopped"),
+}
+# "is starting", "is running": true at once and said by the page itself
+IN_BETWEEN = ("job.starting", "job.running", "job.stopping", "endpoint.starting")
 
 
 def moving_jobs(actor: Actor) -> QuerySet[Job]:
@@ -198,7 +201,8 @@ def activity(actor: Actor) -> list[dict[str, Any]]:
         entries = AuditEntry.objects.filter(
             tenant=actor.tenant, actor_user_id=actor.user.pk if actor.user else -1
         )
-    return [sentence(entry) for entry in entries.order_by("-at", "-pk")[:ACTIVITY_ROWS]]
+    newest = entries.exclude(action__in=IN_BETWEEN).exclude(action__startswith="replica.")
+    return [sentence(entry) for entry in newest.order_by("-at", "-pk")[:ACTIVITY_ROWS]]
 
 
 def sentence(entry: AuditEntry) -> dict[str, Any]:
@@ -206,6 +210,7 @@ def sentence(entry: AuditEntry) -> dict[str, Any]:
     view = PAGES.get(entry.target_id.split("_")[0])
     return {
         "who": _("Tauon") if entry.actor_kind == "system" else entry.actor_label,
+        "became": BECAME.get(entry.action, ""),
         "did": DONE.get(entry.action) or entry.action.replace(".", " ").replace("_", " "),
         "what": "" if entry.action.startswith("person.") else entry.target_label,
         "url": link(view, entry.target_id) if view else None,
