@@ -52,7 +52,7 @@ class ReportForm(forms.Form):
     """The stretch of days, how to group, and what to look at."""
 
     start = forms.DateField(label=_("From"), widget=forms.DateInput(attrs={"type": "date"}))
-    end = forms.DateField(label=_("Up to, without"), widget=forms.DateInput(attrs={"type": "date"}))
+    end = forms.DateField(label=_("Before"), widget=forms.DateInput(attrs={"type": "date"}))
     by = forms.ChoiceField(label=_("Group by"), choices=[(key, GROUP_LABELS[key]) for key in costs.GROUPS])
     tenant = forms.ModelChoiceField(
         label=_("Tenant"),

@@ -7,11 +7,22 @@ from decimal import Decimal
 
 from django import template
 from django.utils.formats import date_format, number_format
+from django.utils.translation import gettext_lazy as _
 
 from billing import money
 from billing.subjects import page_of
 
 register = template.Library()
+
+LEAST = Decimal("0.0001")
+KINDS = {
+    "job": _("Job"),
+    "ep": _("Endpoint"),
+    "dsv": _("Dataset"),
+    "ds": _("Dataset"),
+    "ver": _("Model"),
+    "mdl": _("Model"),
+}
 
 
 @register.filter
@@ -24,6 +35,24 @@ def subject_url(subject: str) -> str:
 def exact(amount: Decimal) -> str:
     """A number with up to six digits after the point, and none that say nothing."""
     return number_format(Decimal(money.plain(round(amount, 6))), force_grouping=True)
+
+
+@register.filter
+def subject_kind(subject: str) -> str:
+    """`{{ one.subject|subject_kind }}`: what the money was spent on, by kind; the id where it is unknown."""
+    return str(KINDS.get(subject.split("_")[0], subject))
+
+
+@register.filter
+def next_to_nothing(quantity: Decimal) -> bool:
+    """Whether writing the quantity out would fill the line with noughts."""
+    return 0 < quantity < LEAST
+
+
+@register.filter
+def thousands(quantity: Decimal) -> int:
+    """A quantity that is counted in thousands, as a whole number."""
+    return round(quantity * 1000)
 
 
 @register.filter

@@ -67,6 +67,7 @@ def _around(found: costs.Report) -> dict[str, Any]:
         "group_label": GROUP_LABELS[found.group],
         "group_title": GROUP_TITLES[found.group],
         "days": days,
+        "last_day": found.end - timedelta(days=1),
         "average": money.EXACT.divide(found.total, days),
         "dearest": max(found.rows, key=lambda row: row.cost, default=None),
     }

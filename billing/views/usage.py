@@ -118,7 +118,9 @@ def _month(request: Request) -> Month:
 def _chart(actor: Actor, month: Month) -> dict[str, Any]:
     days = reports.spend_by_day(actor.the_tenant, month)
     titles = dict(Meter.objects.order_by("key").values_list("key", "title"))
-    used = [key for key in titles if any(key in costs for costs in days.values())]
+    spent = {key: money.total([costs.get(key, money.ZERO) for costs in days.values()]) for key in titles}
+    # the dearest first, as in the platform's report: the same meter has the same place and colour
+    used = sorted((key for key in titles if spent[key]), key=lambda key: (-spent[key], key))
     return {
         "labels": [str(day.day) for day in days],
         "series": [
