@@ -61,14 +61,14 @@ class ShareForm(forms.Form):
         widget=forms.EmailInput(attrs={"autocomplete": "off", "placeholder": "name@example.org"}),
         help_text=_("Of this tenant or another; they need to have signed up."),
     )
-    token = forms.ChoiceField(label=_("or API token"), required=False)
-    permission = forms.ChoiceField(label=_("May"))
+    token = forms.ChoiceField(label=_("Or an API token"), required=False)
+    permission = forms.ChoiceField(label=_("What they may do"))
 
     def __init__(self, actor: Actor, target: Any, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        permissions = [(f"{target.NOUN}.view", _("see it"))]
+        permissions = [(f"{target.NOUN}.view", _("See it"))]
         if not isinstance(target, Dataset):
-            permissions.append((f"{target.NOUN}.download", _("see it and download its files")))
+            permissions.append((f"{target.NOUN}.download", _("See it and download its files")))
         self._offer("permission", permissions)
         if len(permissions) == 1:
             self.fields["permission"].widget = forms.HiddenInput()

@@ -78,7 +78,7 @@ class EndpointShareForm(ShareForm):
 
     def __init__(self, actor: Actor, target: Endpoint, *args: Any, **options: Any) -> None:
         super().__init__(actor, target, *args, **options)
-        self._offer("permission", [("endpoints.invoke", _("call it")), ("endpoints.view", _("see its page"))])
+        self._offer("permission", [("endpoints.invoke", _("Call it")), ("endpoints.view", _("See its page"))])
 
 
 def offer_versions(field: forms.Field, actor: Actor, *, without: int | None = None) -> None:

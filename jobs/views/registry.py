@@ -19,6 +19,7 @@ from jobs.models import Artifact, Dataset, Endpoint, Job, Model, ModelVersion
 from jobs.services import registry as service
 from jobs.streams import send_artifact
 from jobs.views.sharing import share_context, share_with, unshare_from
+from jobs.words import recipe_label
 from tenants.http import Request
 from tenants.permissions import allowed, require
 from tenants.views.common import needs_tenant
@@ -172,12 +173,12 @@ def _deltas(before: ModelVersion, after: ModelVersion) -> dict[str, comparison.D
 def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
     manifest, report = version.manifest, version.report
     facts = [
-        (_("Recipe"), manifest.get("recipe", "")),
+        (_("Recipe"), recipe_label(manifest.get("recipe", ""))),
         (_("Classes"), len(manifest.get("classes", []))),
         (_("Rows trained on"), f"{manifest.get('rows_trained', 0):,}"),
         (_("Held-out rows"), f"{report.get('holdout_rows', 0):,}"),
         (_("Steps"), f"{manifest.get('steps', 0):,}"),
-        (_("Always the commonest class"), f"{100 * (manifest.get('baseline_accuracy') or 0):.1f} %"),
+        (_("Guessing the commonest class"), f"{100 * (manifest.get('baseline_accuracy') or 0):.1f} %"),
     ]
     difference = report.get("max_abs_difference")
     if difference is not None and version.variant != service.ORIGINAL:
