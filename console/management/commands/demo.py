@@ -35,7 +35,7 @@ class Command(BaseCommand):
         job = self._finished_job(actor, version)
         endpoint = self._endpoint(actor, job)
         self._call(actor, endpoint)
-        live = self._job(actor, version, name=LIVE_JOB, epochs=60)
+        live = self._job(actor, version, name=LIVE_JOB, epochs=400)
         self._say(f"{live.name} is training now: {live.get_absolute_url()}", started)
 
     def _actor(self) -> Actor:
