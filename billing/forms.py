@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from billing import clock, money
@@ -48,6 +49,13 @@ class BudgetForm(forms.Form):
         self.fields["amount"].widget.attrs.update(step="any", min="0", inputmode="decimal")
 
 
+class MeterField(forms.ModelChoiceField):
+    """Meters by their titles; their keys are for the API."""
+
+    def label_from_instance(self, obj: Meter) -> str:
+        return gettext(obj.title)
+
+
 class ReportForm(forms.Form):
     """The stretch of days, how to group, and what to look at."""
 
@@ -61,7 +69,7 @@ class ReportForm(forms.Form):
         required=False,
         empty_label=_("All tenants"),
     )
-    meter = forms.ModelChoiceField(
+    meter = MeterField(
         label=_("Meter"), queryset=Meter.objects.order_by("key"), required=False, empty_label=_("All meters")
     )
 

@@ -29,7 +29,18 @@ _SENTENCES = (
     _("The model was not ready within %(n)s s."),
     _("The model worker was killed by %(signal)s."),
     _("The model worker ended with code %(code)s."),
-    # trainer/compress: verdicts and methods of a report
+    # trainer: how a run ended
+    _(
+        "The loss became %(loss)s at step %(step)s of %(total)s: try a smaller learning_rate than %(rate)s, "
+        "or look for extreme values."
+    ),
+    _("Out of memory: lower batch_size, or ask for a machine with more memory. (%(why)s)"),
+    _("Out of memory: lower batch_size, or ask for a machine with more memory."),
+    _("The disk is full: free some space and start the run again. (%(why)s)"),
+    _("All rows have the label %(name)s: a classifier needs at least two classes."),
+    _("Only %(n)s different rows: at least %(least)s are needed to train and to test."),
+    # trainer: the machine, the verdicts and the methods of a report
+    _("%(machine)s, one thread"),
     _("The yardstick: the others are compared with it."),
     _("%(n)sx smaller once compressed"),
     _("%(n)sx smaller"),

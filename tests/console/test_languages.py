@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -214,7 +215,7 @@ def test_what_the_scheduler_wrote_is_read_in_chinese() -> None:
 
 
 def test_the_verdict_of_a_report_is_read_in_chinese() -> None:
-    numbers = {
+    numbers: dict[str, Any] = {
         "size": (1000, 250),
         "compressed": (900, 240),
         "latency_ms": (1.0, 1.5),
@@ -226,6 +227,13 @@ def test_the_verdict_of_a_report_is_read_in_chinese() -> None:
     with translation.override("zh-hans"):
         for text in (worse, same, yardstick):
             assert CHINESE.search(said(text)) and not re.search(r"[a-z]{3}", said(text)), said(text)
+
+
+def test_a_diverged_run_is_told_in_chinese() -> None:
+    told = "The loss became nan at step 3 of 69: try a smaller learning_rate than 1e+03, or look for extreme values."
+    assert said(told) == told
+    with translation.override("zh-hans"):
+        assert said(told).startswith("第 3 步（共 69 步）时损失变为 nan")
 
 
 def test_words_nobody_knows_are_shown_as_they_are() -> None:
@@ -248,6 +256,11 @@ def chinese(browser_of: BrowserOf):
 def text_of(html: str) -> str:
     """What is read on a page: no tags, no scripts."""
     return re.sub(r"\s+", " ", re.sub(r"<(script|style|template)\b.*?</\1>|<[^>]+>", " ", html, flags=re.S))
+
+
+def test_a_month_is_written_the_chinese_way(chinese, ana: User) -> None:
+    page = text_of(chinese(ana).get(reverse("billing:usage")).content.decode())
+    assert re.search(r"20\d\d年\d{1,2}月", page) and "月 20" not in page
 
 
 @pytest.mark.parametrize(
