@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 
@@ -101,12 +101,9 @@ def later(make: Callable[[], Any]) -> Any:
     return SimpleLazyObject(make)
 
 
-def link(view: str, *args: Any) -> str | None:
-    """The address of a view, or None where this installation has no such page."""
-    try:
-        return reverse(view, args=args)
-    except NoReverseMatch:
-        return None
+def link(view: str, *args: Any) -> str:
+    """The address of a view; a name that does not exist is a mistake of ours and raises."""
+    return reverse(view, args=args)
 
 
 def theme_of(request: HttpRequest) -> str:
@@ -124,13 +121,13 @@ def navigation(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
         items = [
             {
                 "label": place.label,
-                "url": url,
+                "url": link(place.view),
                 "icon": place.icon,
                 "active": here.startswith(place.marks),
                 "count": running_jobs(actor) if place.view == "jobs:job_list" else 0,
             }
             for place in places
-            if may_open(actor, place) and (url := link(place.view))
+            if may_open(actor, place)
         ]
         if items:
             groups.append({"label": label, "items": items})
@@ -174,9 +171,8 @@ def user_links(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
     if actor.is_staff:
         places.append((_("Site administration"), "admin:index", "settings", ()))
     return [
-        {"label": label, "url": url, "icon": icon, "active": here.startswith(marks), "account": bool(marks)}
+        {"label": label, "url": link(view), "icon": icon, "active": here.startswith(marks), "account": bool(marks)}
         for label, view, icon, marks in places
-        if (url := link(view))
     ]
 
 

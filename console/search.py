@@ -60,25 +60,25 @@ def objects(actor: Actor, text: str) -> list[dict[str, Any]]:
             {"label": row.name, "what": what, "icon": icon, "url": link(view, row.public_id)}
             for row in rows.order_by("-created_at")[:EACH]
         ]
-    return [hit for hit in found if hit["url"]]
+    return found
 
 
 def places(actor: Actor) -> list[dict[str, Any]]:
     """The pages of the navigation this actor may open."""
     return [
-        {"label": place.label, "what": _("Page"), "icon": place.icon, "url": url}
+        {"label": place.label, "what": _("Page"), "icon": place.icon, "url": link(place.view)}
         for _group, group in GROUPS
         for place in group
-        if may_open(actor, place) and (url := link(place.view))
+        if may_open(actor, place)
     ]
 
 
 def actions(actor: Actor) -> list[dict[str, Any]]:
     """What the actor may start from here."""
     return [
-        {"label": label, "what": _("Action"), "icon": icon, "url": url}
+        {"label": label, "what": _("Action"), "icon": icon, "url": link(view)}
         for label, view, icon, permission in ACTIONS
-        if (not permission or (actor.tenant is not None and actor.may(permission))) and (url := link(view))
+        if not permission or (actor.tenant is not None and actor.may(permission))
     ]
 
 

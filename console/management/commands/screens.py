@@ -38,7 +38,10 @@ DETAILS = [
         ("endpoints", "ep"),
         ("invoices", "inv"),
     )
-] + [re.compile(r"^/models/mdl_[0-9a-z]+/versions/ver_[0-9a-z]+$")]
+] + [
+    re.compile(r"^/models/mdl_[0-9a-z]+/versions/ver_[0-9a-z]+$"),
+    re.compile(r"^/invoices/draft-[-0-9a-z_]+$"),
+]
 SETTLE_MS = 900  # a socket connects, a chart draws itself
 
 
@@ -68,7 +71,8 @@ class Command(BaseCommand):
         # all rows are read before the browser starts: it brings an event loop, where Django reads none
         entry = options["sign_in"] or self._link(options["email"])
         nav = [reverse(place.view) for _label, group in GROUPS for place in group]
-        nav += [address for view in MORE if (address := link(view))]
+        # the style page is for developers: it answers only while TAUON_DEBUG is on
+        nav += [link(view) for view in MORE if settings.DEBUG or view != "console:style"]
         out: Path = options["out"]
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
@@ -151,7 +155,7 @@ class Camera:
             address = waiting.pop(0)
             found = self.photograph(context, address)
             yield address
-            for href in found if crawl else ():
+            for href in (href.split("#")[0] for href in found) if crawl else ():
                 kind = next((i for i, pattern in enumerate(DETAILS) if pattern.match(href)), None)
                 is_tab = "?" in href and urlsplit(href).path == urlsplit(address).path and "tab=" in href
                 if href in seen or (kind is None and not is_tab) or kind in kinds:
