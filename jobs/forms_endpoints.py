@@ -89,7 +89,7 @@ def offer_versions(field: forms.Field, actor: Actor, *, without: int | None = No
     groups: dict[str, list[tuple[str, str]]] = {}
     for one in rows.select_related("model").order_by("model__name", "-number", "-is_chosen", "variant")[:500]:
         words = {"model": one.model.name, "number": one.number, "variant": one.variant}
-        words["accuracy"] = f"{one.accuracy:.1%}"
+        words["accuracy"] = f"{100 * one.accuracy:.1f} %"
         text = _("%(model)s v%(number)s %(variant)s · %(accuracy)s")
         if one.is_chosen:
             text = _("%(model)s v%(number)s %(variant)s · %(accuracy)s · the gate's pick")

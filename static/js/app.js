@@ -246,6 +246,7 @@
   window.tauon = { word, format, toast, openDialog, openPalette };
   customElements.define("copy-button", CopyButton);
   customElements.define("local-time", LocalTime);
+  document.querySelectorAll(".tabs [aria-current]").forEach((tab) => { tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 24; });
   document.querySelectorAll("dialog[data-open]").forEach(openDialog);
   document.querySelector("[data-focus]")?.focus();
 })();
