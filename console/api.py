@@ -77,6 +77,12 @@ class Cursor(pagination.CursorPagination):
     page_size_query_param = "limit"
     cursor_query_param = "cursor"
 
+    def decode_cursor(self, request: Request) -> Any:
+        cursor = super().decode_cursor(request)
+        if cursor is not None and "\0" in str(cursor.position):  # PostgreSQL takes no NUL
+            raise exceptions.NotFound(self.invalid_cursor_message)
+        return cursor
+
     def get_paginated_response(self, data: Any) -> Response:
         link = self.get_next_link()
         cursor = None

@@ -18,6 +18,6 @@ def metrics(request: Request) -> HttpResponse:
     """The numbers of this process; 404 to everybody else, as they tell of all tenants."""
     wanted = os.environ.get("TAUON_METRICS_TOKEN", "")
     given = bearer(request.headers.get("Authorization", "")) or ""
-    if not (request.actor.is_staff or (wanted and secrets.compare_digest(given, wanted))):
+    if not (request.actor.is_staff or (wanted and secrets.compare_digest(given.encode(), wanted.encode()))):
         raise Hidden
     return exports.ExportToDjangoView(request)

@@ -41,6 +41,21 @@ class RequestIdMiddleware:
         return response
 
 
+class AddressMiddleware:
+    """Refuse NUL in an address: nothing of ours has one, and PostgreSQL fails over it."""
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+
+    def __call__(self, request: Request) -> HttpResponse:
+        if "\0" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            text = _("The request is not valid.")
+            if request.path.startswith("/api/"):
+                return api.problem(request, 400, "bad_address", text)
+            return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
+        return self.respond(request)
+
+
 class ActorMiddleware:
     """Put who acts on the request. DRF's authentication replaces it where a bearer token is sent."""
 

@@ -8,14 +8,17 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from console import overview as read
 from console import search as palette
 from console import showcase
+from console.api import problem
 from console.context import link
 from tenants.http import Request
 
@@ -104,16 +107,25 @@ def _redis_answers() -> bool:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, "400.html", status=400)
+    if isinstance(exception, RequestDataTooBig):
+        return _broken(request, 413, "too_large", _("The upload is larger than allowed."))
+    return _broken(request, 400, "invalid", _("The request is not valid."))
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, "403.html", status=403)
+    return _broken(request, 403, "forbidden", _("You may not do this."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, "404.html", status=404)
+    return _broken(request, 404, "not_found", _("There is nothing here, or you may not see it."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return render(request, "500.html", status=500)
+    return _broken(request, 500, "internal_error", _("Something broke on our side"))
+
+
+def _broken(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    """A page for people, problem+json for programs: what reads JSON must not meet HTML when it hurts most."""
+    if request.path.startswith("/api/"):
+        return problem(request, status, code, detail)
+    return render(request, f"{status if status != 413 else 400}.html", status=status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -94,10 +95,12 @@ class Section:
         raw = self.take(name)
         if raw is None:
             return usual
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
-            self.fault(name, "type", _("This is a number."))
-            return usual
-        return float(raw)
+        if not isinstance(raw, bool) and isinstance(raw, int | float):
+            with contextlib.suppress(OverflowError):  # a whole number may be larger than any float
+                if math.isfinite(raw):
+                    return float(raw)
+        self.fault(name, "type", _("This is a number."))
+        return usual
 
     def one_of(self, name: str, known: Sequence[str], usual: str) -> str:
         raw = self.take(name)

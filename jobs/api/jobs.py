@@ -146,7 +146,8 @@ def whole(request: Request, name: str, *, usual: int, least: int = 0, most: int)
     given = request.query_params.get(name)
     if given is None:
         return usual
-    if not (given.isascii() and given.isdigit()) or not least <= int(given[:20]) <= most:
+    plain = given.isascii() and given.isdigit() and len(given) < 20
+    if not plain or not least <= int(given) <= most:
         raise bad_parameter(
             name, _("A whole number from %(least)s to %(most)s.") % {"least": least, "most": most}
         )
