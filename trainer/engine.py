@@ -77,9 +77,9 @@ def _phases(run: Run, *, training: bool, compression: bool) -> None:
     if gang.leads:
         held = len(prepared.split.holdout)
         run.events.log(
-            f"{len(prepared.split.train)} rows to train on, {held} held out, "
+            f"{len(prepared.split.train):,} rows to train on, {held:,} held out, "
             f"{len(prepared.classes)} classes; "
-            f"{gang.world} process(es) on {gang.device.type}."
+            f"{gang.world} {'process' if gang.world == 1 else 'processes'} on {gang.device.type}."
         )
     network = networks.build(
         spec.recipe, prepared.transform, len(prepared.classes), seed=spec.hyperparameters.seed
