@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
 from channels.db import database_sync_to_async
-from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer
 from django.contrib.auth.models import AnonymousUser
-from django.urls import path
+from django.urls import path, re_path
 from django.utils import translation
 
 from jobs.services import progress
@@ -29,6 +30,7 @@ PAUSE_S = 0.25  # at most four reads a second, however many nudges come
 SIGNED_OUT = 4401
 NOT_FOUND = 4404
 TRY_AGAIN = 1011
+_ID = re.compile(r"job_[0-9a-z]{1,36}")  # it becomes the name of a group
 
 # reads of many sockets must not queue behind one thread, nor behind page requests
 _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live")
@@ -43,8 +45,12 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
         self.shown: dict[str, Any] | None = None
         self.news_there = asyncio.Event()
         self.pump: asyncio.Task[None] | None = None
+        self.stream = ""
         # a close code reaches a browser only on a socket that was accepted
         await self.accept()
+        if not _ID.fullmatch(self.job_id):
+            await self.close(code=NOT_FOUND)
+            return
         self.stream = f"job.{self.job_id}"
         # join first, read second: what happens in between is nudged
         await self.channel_layer.group_add(self.stream, self.channel_name)
@@ -55,7 +61,8 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
             self.pump.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self.pump
-        await self.channel_layer.group_discard(self.stream, self.channel_name)
+        if self.stream:
+            await self.channel_layer.group_discard(self.stream, self.channel_name)
 
     async def receive_json(self, content: Any, **_: Any) -> None:
         """Clients have nothing to say here."""
@@ -143,4 +150,15 @@ def _after(scope: dict[str, Any]) -> int:
     return int(given) if given.isascii() and given.isdigit() and len(given) < 16 else 0
 
 
-websocket_urlpatterns = [path("ws/jobs/<str:job_id>", JobConsumer.as_asgi())]
+class NowhereConsumer(AsyncWebsocketConsumer):
+    """An address that is none: said in the same words as an object that is none."""
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.close(code=NOT_FOUND)
+
+
+websocket_urlpatterns = [
+    path("ws/jobs/<str:job_id>", JobConsumer.as_asgi()),
+    re_path("", NowhereConsumer.as_asgi()),
+]

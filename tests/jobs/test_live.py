@@ -117,6 +117,12 @@ async def test_everything_comes_once_in_order_and_a_resumed_socket_has_no_gap_an
     assert first + second == list(range(1, 1552))
 
 
+@pytest.mark.parametrize("job_id", ["a\0b", "x" * 3000, "..", "../metrics", "é"])
+async def test_an_id_that_is_none_closes_as_not_found(ben, job_id):
+    async with socket_of(job_id, cookie=await in_db(session_of)(ben)) as talk:
+        assert await close_code(talk) == live.NOT_FOUND
+
+
 async def test_a_nudge_brings_news_at_once(ben, job, monkeypatch):
     monkeypatch.setattr(live, "POLL_S", 60.0)
     cookie = await in_db(session_of)(ben)
