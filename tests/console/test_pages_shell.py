@@ -143,3 +143,11 @@ def test_a_missing_page_says_so_in_the_house_style(browser_of: BrowserOf, ana: U
 
 def nav_of(page: str) -> str:
     return page.split('<nav class="nav"')[1].split("</nav>")[0]
+
+
+def test_a_stale_form_is_told_so_in_the_house_style(ana: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(ana)
+    answer = client.post("/accounts/logout/")
+    assert answer.status_code == 403
+    assert "This form is too old" in answer.content.decode()
