@@ -33,7 +33,7 @@ class Columns:
 def find_version(actor: Actor, top: Section) -> DatasetVersion | None:
     """`dsv_...` is that version, `ds_...` the newest of it. Hidden and missing look the same."""
     raw = top.take("dataset")
-    if not isinstance(raw, str) or not raw:
+    if not isinstance(raw, str) or not raw or "\0" in raw:
         top.fault(
             "dataset", "required", _("This is required: the id of a dataset (ds_…) or a version (dsv_…).")
         )

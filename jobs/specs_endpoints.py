@@ -161,7 +161,7 @@ class _Faults:
 
     def version(self, actor: Actor) -> ModelVersion | None:
         given = self.data.get("version")
-        if not isinstance(given, str) or not given:
+        if not isinstance(given, str) or not given or "\0" in given:
             self.add("version", "required", _("Name the model version to publish, such as ver_01…."))
             return None
         rows = ModelVersion.objects.visible_to(actor).filter(tenant=actor.tenant)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
@@ -14,7 +16,7 @@ from billing import clock, pdf
 from billing.models import Invoice
 from billing.months import Month
 from billing.services import invoices
-from tenants.errors import Refused
+from tenants.errors import Invalid, Refused
 from tenants.http import Request
 from tenants.permissions import require
 from tenants.views.common import needs_tenant
@@ -69,7 +71,7 @@ def invoice_finalize(request: Request, public_id: str) -> HttpResponse:
             request.actor,
             public_id,
             early=request.POST.get("early") == "yes",
-            period_start=parse_datetime(request.POST.get("period_start", "")),
+            period_start=_instant(request.POST.get("period_start", "")),
         )
     except Refused as refusal:
         if refusal.status != 409:
@@ -78,3 +80,12 @@ def invoice_finalize(request: Request, public_id: str) -> HttpResponse:
         return redirect("billing:invoice_detail", public_id)
     messages.success(request, _("%(number)s is finalized.") % {"number": invoice.number})
     return redirect(invoice)
+
+
+def _instant(text: str) -> datetime | None:
+    """What the form carried; nothing where it carried nothing."""
+    try:
+        found = parse_datetime(text)
+        return found.astimezone(UTC) if found else None
+    except (ValueError, OverflowError):
+        raise Invalid.at("/period_start", "invalid", _("The request is not valid.")) from None

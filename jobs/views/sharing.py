@@ -49,7 +49,7 @@ def share_with(request: Request, target: Any) -> ShareForm | None:
 
 def unshare_from(request: Request, target: Any) -> None:
     """Take back what the posted holder was given."""
-    holder = request.POST.get("holder", "")
+    holder = request.POST.get("holder", "").replace("\0", "")  # PostgreSQL takes no NUL
     if request.POST.get("kind") == "token":
         grants.unshare(request.actor, target, with_token=holder)
     else:

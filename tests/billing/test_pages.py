@@ -98,6 +98,9 @@ def test_a_draft_page_lets_staff_close_the_month_and_nobody_else(spent, tenant, 
     assert "$10.00" in page and "finalize" not in page
     assert browser_of(ana).post(f"/invoices/{draft}/finalize").status_code == 403
     assert "Close now and finalize" in browser_of(staff).get(f"/invoices/{draft}").content.decode()
+    for nonsense in ("2026-13-99T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
+        wrong = browser_of(staff).post(f"/invoices/{draft}/finalize", {"period_start": nonsense})
+        assert wrong.status_code == 422
     not_yet = browser_of(staff).post(f"/invoices/{draft}/finalize", follow=True)
     assert "close it early" in not_yet.content.decode()
     done = browser_of(staff).post(f"/invoices/{draft}/finalize", {"early": "yes"}, follow=True)

@@ -171,6 +171,7 @@ def test_revisions_settings_sharing_and_stopping_by_forms(
     assert browser.post(at("revise", live), {"version": newer.public_id}).status_code == 302
     assert live.reload().current.number == 2
     assert browser.post(at("revise", live), {"version": "ver_none"}).status_code == 422
+    assert browser.post(at("revise", live), {"version": "ver\0"}).status_code == 422
     sent = {"name": "Renamed", "requests_per_minute": 5, "is_public": "on"}
     assert browser.post(at("settings", live), sent).status_code == 302
     assert (live.reload().name, live.reload().is_public) == ("Renamed", True)
@@ -181,6 +182,8 @@ def test_revisions_settings_sharing_and_stopping_by_forms(
     assert browser_of(cy).get(at("detail", live)).status_code == 200
     refused = browser.post(at("share", live), {**sent, "email": "nobody@example.org"})
     assert "Nobody signs in here" in refused.content.decode()
+    assert browser.post(at("unshare", live), {"kind": "person", "holder": "\0"}).status_code == 422
+    assert browser.post(at("unshare", live), {"kind": "token", "holder": "a\0b"}).status_code == 422
     browser.post(at("unshare", live), {"kind": "person", "holder": "cy@example.org"})
     assert browser_of(cy).get(at("detail", live)).status_code == 404
     assert browser.post(at("stop", live)).status_code == 302
