@@ -56,7 +56,7 @@ class Embedded:
         self.account = _account()
         self.data = self._home() / "postgres"
         self.sockets = self._socket_folder()
-        self._started_postgres = False
+        self._started_postgres = self._started_redis = False
         self._redis: subprocess.Popen[bytes] | None = None
 
     # -- addresses -------------------------------------------------------------------------------------------
@@ -72,10 +72,13 @@ class Embedded:
 
     # -- life ------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, *, adopt: bool = False) -> None:
+        """Start what is not running. `adopt` also takes over what a killed run left: `stop` then stops it."""
         try:
             self._start_postgres()
             self._start_redis()
+            if adopt:
+                self._started_postgres = self._started_redis = True
         except BaseException:
             self.stop()  # half a pair helps nobody and would be left running
             raise
@@ -85,9 +88,13 @@ class Embedded:
             self._redis.terminate()
             self._redis.wait(timeout=20)
             self._redis = None
-        if self._started_postgres:
+        elif self._started_redis:
+            with contextlib.suppress(redis.RedisError):
+                self._redis_client().shutdown(nosave=True)
+        self._started_redis = False
+        if self._started_postgres and self._postgres_runs():
             self._run("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "stop")
-            self._started_postgres = False
+        self._started_postgres = False
 
     def destroy(self) -> None:
         """Stop and delete everything: for test runs."""
@@ -100,7 +107,7 @@ class Embedded:
     def _start_postgres(self) -> None:
         if not (self.data / "PG_VERSION").exists():
             self._initdb()
-        if self._run("pg_ctl", "-D", str(self.data), "status", check=False).returncode != 0:
+        if not self._postgres_runs():
             options = (
                 f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
             )
@@ -112,6 +119,9 @@ class Embedded:
             )
             self._started_postgres = True
         self._create_database()
+
+    def _postgres_runs(self) -> bool:
+        return self._run("pg_ctl", "-D", str(self.data), "status", check=False).returncode == 0
 
     def _initdb(self) -> None:
         self._make_private(self.data.parent)
@@ -135,8 +145,7 @@ class Embedded:
     # -- Redis -----------------------------------------------------------------------------------------------
 
     def _start_redis(self) -> None:
-        # no retries here: this loop is the retry, and the client's own back-off would make every start slow
-        client = redis.Redis(unix_socket_path=str(self.sockets / "redis.sock"), retry=Retry(NoBackoff(), 0))
+        client = self._redis_client()
         if _answers(client):
             return
         folder = self.folder / "redis"
@@ -154,6 +163,10 @@ class Embedded:
             if time.monotonic() > deadline or self._redis.poll() is not None:
                 raise EmbeddedFailed(f"Redis did not start; read {folder / 'redis.log'}")
             time.sleep(0.02)
+
+    def _redis_client(self) -> redis.Redis:
+        # no retries: the loop above is the retry, and the client's own back-off would make every start slow
+        return redis.Redis(unix_socket_path=str(self.sockets / "redis.sock"), retry=Retry(NoBackoff(), 0))
 
     # -- folders and users -----------------------------------------------------------------------------------
 
@@ -190,20 +203,30 @@ class Embedded:
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         binary = _postgres_binaries() / program
-        result = subprocess.run(
-            [str(binary), *arguments],
-            user=self.account.uid, group=self.account.gid, extra_groups=[] if self.account.uid else None,
-            cwd="/", text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
-            # pg_ctl's postmaster inherits a pipe and would hold it open for ever
-            stderr=subprocess.DEVNULL if program == "pg_ctl" else subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+        try:
+            result = self._as_account([str(binary), *arguments], quiet=program == "pg_ctl")
+        except PermissionError:
+            raise EmbeddedFailed(
+                f"PostgreSQL does not run as root, and its user {self.account.name} may not enter a folder above "
+                f"{binary}. Move Tauon to where others may look (such as /opt), start it as a plain user, or name "
+                "a server with DATABASE_URL."
+            ) from None
         if check and result.returncode != 0:
             log = self.data.parent / "postgres.log"
             said = result.stdout or (log.read_text()[-2000:] if log.exists() else "")
             raise EmbeddedFailed(f"PostgreSQL: {program} failed ({result.returncode}).\n{said}")
         return result
+
+    def _as_account(self, command: list[str], *, quiet: bool) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            user=self.account.uid, group=self.account.gid, extra_groups=[] if self.account.uid else None,
+            cwd="/", text=True, stdin=subprocess.DEVNULL,
+            # pg_ctl's postmaster inherits a pipe and would hold it open for ever
+            stdout=subprocess.DEVNULL if quiet else subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
 
 
 def configure_urls() -> Embedded | None:
@@ -214,8 +237,9 @@ def configure_urls() -> Embedded | None:
     if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
         return None
     embedded = Embedded(env.var_dir())
-    os.environ.setdefault("DATABASE_URL", embedded.database_url)
-    os.environ.setdefault("REDIS_URL", embedded.redis_url)
+    # an empty value, as compose files write it, means none
+    os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or embedded.database_url
+    os.environ["REDIS_URL"] = os.environ.get("REDIS_URL") or embedded.redis_url
     return embedded
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+NAME_ANOTHER = "Name a folder that is yours: TAUON_VAR=/some/folder make up"
 
 
 class BadEnvironment(SystemExit):
@@ -25,8 +26,15 @@ class BadEnvironment(SystemExit):
 
 def var_dir() -> Path:
     """The folder for everything that is made at run time; `TAUON_VAR` moves it."""
-    folder = Path(os.environ.get("TAUON_VAR") or BASE_DIR / "var")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get("TAUON_VAR") or BASE_DIR / "var").resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadEnvironment(
+            "TAUON_VAR", f"{folder} cannot be made: {error.strerror}. {NAME_ANOTHER}"
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadEnvironment("TAUON_VAR", f"{folder} is not writable for you. {NAME_ANOTHER}")
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from typing import Any
+from urllib.parse import urlsplit
 
 import honcho.manager
 import httpx
@@ -19,7 +21,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import connections
 
-from console import embedded, env, first_start, static_files
+from console import alone, embedded, env, first_start, reachable, static_files
 
 PYTHON = shlex.quote(sys.executable)
 # a training attempt saves a checkpoint and a model worker finishes its requests before they go
@@ -42,19 +44,38 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        port = options["port"] or free_port(options["host"], 8000)
-        gateway_port = options["gateway_port"] or free_port(options["host"], 8001, avoid=port)
-        servers = embedded.Embedded(env.var_dir()) if _needs_embedded() else None
+        host = options["host"]
+        folder = env.var_dir()
+        lock = alone.hold(folder)
+        if left := alone.end_leftovers(folder):
+            self.stdout.write(f"Ended {left} processes that an earlier run had left behind.")
+        port = self._port(host, options["port"], 8000)
+        gateway_port = self._port(host, options["gateway_port"], 8001, avoid=port)
+        servers = _needed_servers()
         if servers is not None:
-            servers.start()
+            servers.start(adopt=True)
         try:
             self._prepare()
-            status = self._run(options["host"], port, gateway_port, demo=options["demo"])
+            status = self._run(host, port, gateway_port, demo=options["demo"])
         finally:
+            alone.end_leftovers(folder)  # nobody stays, whatever ended the loop
             connections.close_all()
             if servers is not None:
                 servers.stop()
+            lock.close()
         raise SystemExit(0 if status in (0, 130, 143) else status)
+
+    def _port(self, host: str, asked: int | None, usual: int, *, avoid: int = 0) -> int:
+        if asked is not None:
+            if not _is_free(host, asked):
+                raise SystemExit(
+                    f"Port {asked} on {host} is taken or not ours to use. Name another, or none to have one found."
+                )
+            return asked
+        found = free_port(host, usual, avoid=avoid)
+        if found != usual:
+            self.stdout.write(f"Port {usual} is taken; using {found}.")
+        return found
 
     def _prepare(self) -> None:
         call_command("migrate", verbosity=0, interactive=False)
@@ -69,6 +90,7 @@ class Command(BaseCommand):
             "TAUON_GATEWAY_URL": gateway_url,
             "TAUON_VAR": str(env.var_dir()),
             "TAUON_EMBEDDED": "running",
+            alone.MARK: str(env.var_dir()),
             "PYTHONUNBUFFERED": "1",
         }
         welcome = first_start.welcome()
@@ -76,9 +98,12 @@ class Command(BaseCommand):
         for name, command in processes(host, port, gateway_port).items():
             manager.add_process(name, f"exec {command}", env=environment, cwd=str(settings.BASE_DIR))
         greeter = threading.Thread(
-            target=self._greet, args=(url, gateway_url, welcome, environment, demo), daemon=True
+            target=self._greet,
+            args=(url, gateway_url, (host, port, gateway_port), welcome, environment, demo),
+            daemon=True,
         )
         greeter.start()
+        _end_with_the_terminal()
         manager.loop()
         return int(manager.returncode or 0)
 
@@ -86,13 +111,19 @@ class Command(BaseCommand):
         self,
         url: str,
         gateway_url: str,
+        here: tuple[str, int, int],
         welcome: first_start.Welcome,
         environment: dict[str, str],
         demo: bool,
     ) -> None:
         """Once everything answers, say where it is; then make the demo if asked."""
-        for address in (f"{url}/health/ready", f"{gateway_url}/v2/health/live"):
-            if not _answers(address, within_s=60):
+        # asked here, by the public name: a proxy in front may not be up yet
+        host = "127.0.0.1" if here[0] in ("0.0.0.0", "") else here[0]
+        for address, public in (
+            (f"http://{host}:{here[1]}/health/ready", url),
+            (f"http://{host}:{here[2]}/v2/health/live", gateway_url),
+        ):
+            if not _answers(address, host=urlsplit(public).netloc, within_s=60):
                 self.stderr.write(f"{address} does not answer; read the log above.")
                 return
         self.stdout.write(welcome.text(url, gateway_url))
@@ -119,31 +150,60 @@ def processes(host: str, port: int, gateway_port: int) -> dict[str, str]:
 
 
 def free_port(host: str, wanted: int, *, avoid: int = 0) -> int:
-    """The wanted port if nobody has it, else any free one."""
-    for candidate in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, candidate))
-            except OSError:
-                continue
-            found = probe.getsockname()[1]
-            if found != avoid:
-                return int(found)
-    raise SystemExit(f"No free port on {host}; name one with --port.")
+    """The wanted port, else the next tenth one (8010, 8020, ...: the same at every start), else any free one."""
+    tenths = range(wanted, min(wanted + 100, 65_536), 10) if wanted else ()
+    for candidate in (*tenths, 0):
+        if candidate == avoid != 0:
+            continue
+        if found := _is_free(host, candidate):
+            return found
+    raise SystemExit(
+        f"No port can be opened on {host}. Is that an address of this machine? Leave out --host, or mend it."
+    )
 
 
-def _needs_embedded() -> bool:
-    """Whether DATABASE_URL or REDIS_URL points at our own pair (see `embedded.configure_urls`)."""
+def _is_free(host: str, port: int) -> int:
+    """The port if we may listen there (0 asks for any free one), else 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])
+
+
+def _needed_servers() -> embedded.Embedded | None:
+    """The embedded pair, if DATABASE_URL or REDIS_URL points at it; a server named from outside is asked first."""
     own = embedded.Embedded(env.var_dir())
-    return os.environ["DATABASE_URL"] == own.database_url or os.environ["REDIS_URL"] == own.redis_url
+    database, store = os.environ["DATABASE_URL"], os.environ["REDIS_URL"]
+    if database != own.database_url:
+        reachable.check_database(database)
+    if store != own.redis_url:
+        reachable.check_redis(store)
+    return own if database == own.database_url or store == own.redis_url else None
 
 
-def _answers(address: str, *, within_s: float) -> bool:
+def _end_with_the_terminal() -> None:
+    """A closed terminal ends everything as Ctrl-C does; under `nohup` it does not."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return
+
+    def gone(*_: Any) -> None:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):  # a last word to a terminal that is gone would be an error
+            os.dup2(nothing, stream)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGHUP, gone)
+
+
+def _answers(address: str, *, host: str, within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
-            if httpx.get(address, timeout=2, trust_env=False).status_code == 200:
+            # below 400: behind TLS the answer to plain HTTP is a redirect
+            if httpx.get(address, headers={"Host": host}, timeout=2, trust_env=False).status_code < 400:
                 return True
         except httpx.HTTPError:
             pass
