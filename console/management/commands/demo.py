@@ -6,13 +6,14 @@ import time
 from typing import Any
 
 import httpx
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from console import demo_data, first_start
 from jobs.models import Dataset, DatasetVersion, Endpoint, Job
 from jobs.services import datasets, endpoints, jobs
 from jobs.specs import JobSpec
-from jobs.states import EndpointStatus, JobStatus
+from jobs.states import JOB_ENDED, EndpointStatus, JobStatus
 from tenants.actor import Actor
 from tenants.http import actor_from_user
 from tenants.models import Tenant
@@ -35,8 +36,8 @@ class Command(BaseCommand):
         job = self._finished_job(actor, version)
         endpoint = self._endpoint(actor, job)
         self._call(actor, endpoint)
-        live = self._job(actor, version, name=LIVE_JOB, epochs=400)
-        self._say(f"{live.name} is training now: {live.get_absolute_url()}", started)
+        live = self._live_job(actor, version)
+        self._say(f"{live.name} is training now: {settings.BASE_URL}{live.get_absolute_url()}", started)
 
     def _actor(self) -> Actor:
         """The first person, acting in the demo tenant."""
@@ -83,6 +84,11 @@ class Command(BaseCommand):
         if job.status != JobStatus.SUCCEEDED:
             raise CommandError(f"The demo's training ended as {job.status}: {job.error or job.reason_text}")
         return job
+
+    def _live_job(self, actor: Actor, version: DatasetVersion) -> Job:
+        """One job that moves: the one that an earlier start began, if it still does."""
+        moving = Job.objects.filter(tenant=actor.tenant, name=LIVE_JOB).exclude(status__in=JOB_ENDED).last()
+        return moving or self._job(actor, version, name=LIVE_JOB, epochs=400)
 
     def _endpoint(self, actor: Actor, job: Job) -> Endpoint:
         endpoint = Endpoint.objects.filter(tenant=actor.tenant, slug=ENDPOINT).first()
