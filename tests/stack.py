@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -14,7 +15,13 @@ from pathlib import Path
 
 import psutil
 
+PR_SET_PDEATHSIG = 1
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def _end_with_us() -> None:
+    """A killed test run takes its installation along: the kernel sends it the Ctrl-C that nobody else will."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 class Stack:
@@ -34,7 +41,7 @@ class Stack:
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "up", *arguments],
             cwd=ROOT, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_end_with_us,
         )  # fmt: skip
         threading.Thread(target=self._read, daemon=True).start()
         self.wait_for(r"Ctrl-C stops everything", within_s)
