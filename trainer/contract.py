@@ -70,8 +70,12 @@ class Precision(StrEnum):
 class Method(StrEnum):
     """Compression methods a spec may ask for; `none` is always measured beside them."""
 
-    INT8 = "int8"
-    PRUNE = "prune"
+    INT8 = "int8"  # 8-bit integers: smaller, and faster where the processor has instructions for them
+    PRUNE = "prune"  # magnitude pruning: zeros, which show once the file is compressed
+    STRUCTURED = "structured"  # narrower layers: whole channels and hidden units taken out
+    DISTILL = "distill"  # a small student taught by the trained network
+    LOWRANK = "lowrank"  # a large matrix as the product of two thin ones
+    VOCABULARY = "vocabulary"  # rows of a text table that hardly say anything taken out
 
 
 class EventKind(StrEnum):
@@ -260,7 +264,7 @@ class Event:
 class VariantReport:
     """What one variant measured on the held-out rows, on this machine, in one process with one thread."""
 
-    name: str  # "original", "int8", "prune", "prune-int8"
+    name: str  # "original", "int8", "prune", "prune-int8", "structured-30-lowrank-int8", ...
     method: str  # one plain sentence: what was done
     size_bytes: int  # of model.onnx
     compressed_size_bytes: int  # of model.onnx after DEFLATE: where unstructured zeros show
@@ -272,6 +276,9 @@ class VariantReport:
     max_abs_difference: float  # of the probabilities against the torch original on the same rows
     passed_gate: bool
     verdict: str  # honest sentence, such as "3.8x smaller, 1.2x slower here"
+    accuracy_low: float | None = None  # 95 % interval of the accuracy (Wilson)
+    accuracy_high: float | None = None
+    drop_high: float | None = None  # with 95 % confidence the drop is no larger: paired, on the same rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import json
 import platform
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ ROUNDS = 7
 CALLS_PER_ROUND = 60
 WARM_UP_CALLS = 5
 BUDGET_S = 6.0  # for the timing of all bundles together; slow models get fewer calls
+Answers = npt.NDArray[np.float32]
+_TORCH = "torch:"
 _TEXT = "text:"  # columns of words are stored as UTF-8 JSON: numpy would need pickle
 
 
 def save_holdout(
-    path: Path, inputs: Columns, labels: Indices, reference: npt.NDArray[np.float32] | None = None
+    path: Path, inputs: Columns, labels: Indices, answers: Mapping[str, Answers] | None = None
 ) -> None:
-    """Store raw held-out rows, their labels, and what torch answered for them."""
+    """Store raw held-out rows, their labels, and what the torch network of each variant answered for them."""
     arrays: dict[str, Any] = {"labels": labels}
     for name, column in inputs.items():
         if column.dtype == object:
@@ -37,13 +39,13 @@ def save_holdout(
             arrays[f"in:{_TEXT}{name}"] = np.frombuffer(text.encode(), dtype=np.uint8)
         else:
             arrays[f"in:{name}"] = column
-    if reference is not None:
-        arrays["reference"] = reference
+    for name, answer in (answers or {}).items():
+        arrays[f"{_TORCH}{name}"] = answer
     with path.open("wb") as file:
         np.savez(file, **arrays)
 
 
-def load_holdout(path: Path) -> tuple[Columns, Indices, npt.NDArray[np.float32] | None]:
+def load_holdout(path: Path) -> tuple[Columns, Indices, dict[str, Answers]]:
     with np.load(path, allow_pickle=False) as stored:
         inputs: Columns = {}
         for key in stored.files:
@@ -51,32 +53,48 @@ def load_holdout(path: Path) -> tuple[Columns, Indices, npt.NDArray[np.float32] 
                 inputs[key.removeprefix(f"in:{_TEXT}")] = words(json.loads(stored[key].tobytes()))
             elif key.startswith("in:"):
                 inputs[key.removeprefix("in:")] = stored[key]
-        reference = stored["reference"] if "reference" in stored.files else None
-        return inputs, stored["labels"], reference
+        answers = {key.removeprefix(_TORCH): stored[key] for key in stored.files if key.startswith(_TORCH)}
+        return inputs, stored["labels"], answers
 
 
 def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
-    """Accuracy, size, latency and distance to torch for each bundle, as plain JSON."""
-    inputs, labels, reference = load_holdout(holdout)
+    """Accuracy, size, latency and distance to torch for each bundle, as plain JSON.
+
+    The first folder is the yardstick: what the others lost and gained is counted row by row against it.
+    """
+    inputs, labels, torch_answers = load_holdout(holdout)
     bundles = [open_bundle(folder, threads=1) for folder in folders]
     latencies = _latencies(bundles, inputs, rows=len(labels))
     measured = []
+    yardstick: npt.NDArray[np.bool_] | None = None
+    reference = torch_answers.get(bundles[0].description["variant"])
     for folder, bundle, times_ms in zip(folders, bundles, latencies, strict=True):
         answers = _answers(bundle, inputs, rows=len(labels))
+        right = answers.argmax(axis=1) == labels
+        yardstick = right if yardstick is None else yardstick
         graph = (folder / ONNX_FILE).read_bytes()
+        name = bundle.description["variant"]
         measured.append(
             {
-                "name": bundle.description["variant"],
+                "name": name,
                 "size_bytes": len(graph),
                 "compressed_size_bytes": len(zlib.compress(graph, 6)),
-                "accuracy": float((answers.argmax(axis=1) == labels).mean()),
+                "accuracy": float(right.mean()),
+                "right_rows": int(right.sum()),
+                "lost_rows": int((yardstick & ~right).sum()),
+                "gained_rows": int((right & ~yardstick).sum()),
                 "holdout_rows": len(labels),
                 "latency_p50_ms": round(float(np.percentile(times_ms, 50)), 5),
                 "latency_p95_ms": round(float(np.percentile(times_ms, 95)), 5),
-                "max_abs_difference": None if reference is None else float(np.abs(answers - reference).max()),
+                "max_abs_difference": _distance(answers, reference),
+                "export_difference": _distance(answers, torch_answers.get(name)),
             }
         )
     return {"machine": machine(), "variants": measured}
+
+
+def _distance(answers: Answers, reference: Answers | None) -> float | None:
+    return None if reference is None else float(np.abs(answers - reference).max())
 
 
 def machine() -> str:
@@ -91,7 +109,7 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {name}, {engine}, one thread"
 
 
-def _answers(bundle: Bundle, inputs: Columns, *, rows: int) -> npt.NDArray[np.float32]:
+def _answers(bundle: Bundle, inputs: Columns, *, rows: int) -> Answers:
     parts = []
     for start in range(0, rows, 256):
         chosen = np.arange(start, min(start + 256, rows))

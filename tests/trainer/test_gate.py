@@ -91,3 +91,48 @@ def test_zeros_show_only_once_compressed_and_the_verdict_says_so() -> None:
     assert (
         sentence == "same file size, 2.0x smaller once compressed, as fast here, accuracy 0.10 points higher"
     )
+
+
+def test_the_upper_end_of_the_interval_decides_and_not_the_drop_that_was_seen() -> None:
+    sure = gate.drop_bound(lost=5, gained=4, rows=3000)
+    unsure = gate.drop_bound(lost=2, gained=1, rows=359)
+    assert sure < 0.01 < unsure
+    assert gate.passes(1 / 3000, max_accuracy_drop=0.01, drop_high=sure, lost_rows=5)
+    assert not gate.passes(1 / 359, max_accuracy_drop=0.01, drop_high=unsure, lost_rows=2)
+
+
+def test_a_variant_that_lost_no_row_passes_however_few_rows_there_are() -> None:
+    high = gate.drop_bound(lost=0, gained=0, rows=30)
+    assert high > 0.04  # and the report says so
+    assert gate.passes(0.0, max_accuracy_drop=0.01, drop_high=high, lost_rows=0)
+    assert not gate.passes(1 / 30, max_accuracy_drop=0.05, drop_high=0.08, lost_rows=1)
+
+
+def test_an_unsure_variant_is_told_how_far_it_may_be_off() -> None:
+    sentence = said(accuracy_drop=0.002, drop_high=0.0174, lost_rows=3)
+    assert sentence.endswith(
+        "it may be 1.74 points lower on other rows and 1.0 are allowed, so it did not pass"
+    )
+
+
+def test_the_intervals_hold_what_they_promise_on_simulated_rows() -> None:
+    import numpy as np
+
+    chance = np.random.default_rng(3)
+    held_accuracy = held_drop = 0
+    for _ in range(2000):
+        # of 400 rows 4 % lose and 2 % gain: a true drop of two points
+        kind = chance.choice(3, size=400, p=[0.04, 0.02, 0.94])
+        held_drop += gate.drop_bound(lost=(kind == 0).sum(), gained=(kind == 1).sum(), rows=400) >= 0.02
+        low, high = gate.wilson(int((chance.random(400) < 0.97).sum()), 400)
+        held_accuracy += low <= 0.97 <= high
+    assert 0.93 < held_drop / 2000 < 0.99
+    assert 0.93 < held_accuracy / 2000 < 0.98
+
+
+@pytest.mark.parametrize(("right", "rows"), [(0, 10), (10, 10), (1, 1), (499, 500)])
+def test_an_interval_of_accuracy_holds_the_accuracy_and_stays_a_share(right: int, rows: int) -> None:
+    low, high = gate.wilson(right, rows)
+    assert 0 <= low <= right / rows <= high + 1e-12
+    assert high <= 1
+    assert high > low

@@ -291,4 +291,4 @@ def test_held_out_rows_survive_the_way_to_the_measuring_process(tmp_path: Path) 
     assert list(back["w"]) == ["质量", 'a"\n']
     assert np.array_equal(back["n"], inputs["n"], equal_nan=True)
     assert labels.tolist() == [0, 1]
-    assert reference is None
+    assert not reference

@@ -21,7 +21,8 @@ from torch import nn
 import trainer
 from trainer import optim
 from trainer.bundle import write_bundle
-from trainer.compress import gate
+from trainer.compress import gate, search
+from trainer.compress.combine import combinations
 from trainer.compress.prune import apply_masks, prune_by_magnitude, sparsity_of
 from trainer.compress.quantize import quantize_int8
 from trainer.contract import (
@@ -42,27 +43,50 @@ from trainer.loop import Stepper, probabilities, usable_precision
 from trainer.prepare import Prepared, Run
 
 CALIBRATION_ROWS = 256
+SAME = 1e-3  # a reloaded graph may differ this much from the torch network it was made from
 _WORK = ".work"
+_FIGURES = (
+    "size_bytes",
+    "compressed_size_bytes",
+    "accuracy",
+    "holdout_rows",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "max_abs_difference",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
     name: str
     method: str
+    searched: bool = False  # one of many tried: it stays only if no other one beats it
 
 
-def finish(run: Run, prepared: Prepared, network: nn.Module, gang: Gang, *, steps: int) -> Manifest:
+def finish(
+    run: Run,
+    prepared: Prepared,
+    network: nn.Module,
+    gang: Gang,
+    *,
+    steps: int,
+    search_budget_s: float = search.BUDGET_S,
+) -> Manifest:
     """Export, compress, measure and gate a trained network. Rank 0 alone; result/manifest.json comes last."""
     result = run.folder / RESULT_DIR
     shutil.rmtree(result, ignore_errors=True)
     work = result / _WORK
     work.mkdir(parents=True)
-    made = _make_variants(run, prepared, network, gang, result)
+    made = _make_variants(run, prepared, network, gang, result, search_budget_s)
     run.events.state("evaluating")
     measured = _measure(run, [result / item.name for item in made], work / "holdout.npz")
+    made = _alike(run, made, measured["variants"])
     reports = _reports(made, measured["variants"], run.spec.compression.max_accuracy_drop)
+    reports = _worth_keeping(run, made, reports)
     for report in reports:
         run.events.variant(report)
+    for left in {item.name for item in made} - {report.name for report in reports}:
+        shutil.rmtree(result / left)
     chosen = gate.choose(reports)
     run.events.log(f"The gate chose {chosen!r} of {len(reports)} variants.")
     manifest = Manifest(
@@ -80,20 +104,22 @@ def finish(run: Run, prepared: Prepared, network: nn.Module, gang: Gang, *, step
     return manifest
 
 
-def _make_variants(run: Run, prepared: Prepared, network: nn.Module, gang: Gang, result: Path) -> list[Made]:
-    held = prepared.split.holdout
+def _make_variants(
+    run: Run, prepared: Prepared, network: nn.Module, gang: Gang, result: Path, budget_s: float
+) -> list[Made]:
+    """Every variant as a bundle in its folder, and the held-out rows with what torch answers for them."""
     run.events.state("exporting")
-    reference = probabilities(network, prepared, held, gang.device)
-    holdout = take(prepared.rows.inputs, held)
-    save_holdout(result / _WORK / "holdout.npz", holdout, prepared.labels[held], reference)
+    held = prepared.split.holdout
+    # measured on these rows and no others; every network below was trained and calibrated without them
+    answers = {gate.ORIGINAL: probabilities(network, prepared, held, gang.device)}
     _export(run, prepared, copy.deepcopy(network), result / gate.ORIGINAL)
     made = [Made(name=gate.ORIGINAL, method="As trained, in 32-bit floating point.")]
     methods = run.spec.compression.methods
     if methods:
         run.events.state("compressing")
-    sources = [gate.ORIGINAL]
     if Method.PRUNE in methods:
         pruned = _prune(run, prepared, network, gang)
+        answers["prune"] = probabilities(pruned, prepared, held, gang.device)
         _export(run, prepared, pruned, result / "prune")
         share, zeros = round(100 * run.spec.compression.sparsity), round(100 * sparsity_of(pruned))
         made.append(
@@ -103,10 +129,15 @@ def _make_variants(run: Run, prepared: Prepared, network: nn.Module, gang: Gang,
                 f"{zeros} % are zero now.",
             )
         )
-        sources.append("prune")
+    for name, smaller, method in combinations(run, prepared, network, gang, budget_s=budget_s):
+        answers[name] = probabilities(smaller.to(gang.device), prepared, held, gang.device)
+        _export(run, prepared, copy.deepcopy(smaller), result / name)
+        made.append(Made(name=name, method=method, searched=True))
     if Method.INT8 in methods:
-        for source in sources:
+        for source in list(made):
             _quantize(run, prepared, result, source, made)
+    rows = take(prepared.rows.inputs, held)
+    save_holdout(result / _WORK / "holdout.npz", rows, prepared.labels[held], answers)
     return made
 
 
@@ -119,12 +150,12 @@ def _export(run: Run, prepared: Prepared, network: nn.Module, folder: Path) -> N
     _describe(run, prepared, folder)
 
 
-def _quantize(run: Run, prepared: Prepared, result: Path, source: str, made: list[Made]) -> None:
+def _quantize(run: Run, prepared: Prepared, result: Path, source: Made, made: list[Made]) -> None:
     """Add the int8 twin of a variant. If ONNX Runtime cannot make it, say so and keep what there is."""
     run.control.stop_here()
-    name = "int8" if source == gate.ORIGINAL else f"{source}-int8"
+    name = "int8" if source.name == gate.ORIGINAL else f"{source.name}-int8"
     try:
-        method = quantize_int8(result / source / ONNX_FILE, result / name, _calibration(run, prepared))
+        method = quantize_int8(result / source.name / ONNX_FILE, result / name, _calibration(run, prepared))
         export_initializers(result / name)
         _describe(run, prepared, result / name)
     except (Cancelled, Preempted, MemoryError, OSError):
@@ -133,8 +164,10 @@ def _quantize(run: Run, prepared: Prepared, result: Path, source: str, made: lis
         shutil.rmtree(result / name, ignore_errors=True)
         run.events.log(f"{name} could not be made and is left out: {error}", level="warning")
         return
-    before = "As trained" if source == gate.ORIGINAL else "Pruned"
-    made.append(Made(name=name, method=f"{before}, then {method}."))
+    before = {gate.ORIGINAL: "As trained, then", "prune": "Pruned, then"}.get(
+        source.name, f"{source.method} Then"
+    )
+    made.append(Made(name=name, method=f"{before} {method}.", searched=source.searched))
 
 
 def _describe(run: Run, prepared: Prepared, folder: Path) -> None:
@@ -205,18 +238,56 @@ def _measure(run: Run, folders: list[Path], holdout: Path) -> dict[str, Any]:
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
+def _alike(run: Run, made: list[Made], measured: list[dict[str, Any]]) -> list[Made]:
+    """Only what answers, reloaded in another process, as its torch network did counts as done."""
+    by_name = {item["name"]: item for item in measured}
+    kept = []
+    for item in made:
+        differs = by_name[item.name]["export_difference"]
+        if differs is None or differs <= SAME:
+            kept.append(item)
+            continue
+        said = f"{item.name} answers differently once it is reloaded (by {differs:.2g})"
+        if item.name == gate.ORIGINAL:
+            raise RuntimeError(f"{said}: the export cannot be trusted.")
+        run.events.log(f"{said} and is left out.", level="warning")
+    return kept
+
+
+def _worth_keeping(run: Run, made: list[Made], reports: list[VariantReport]) -> list[VariantReport]:
+    """All that was asked for by name, and of the combinations tried the Pareto front."""
+    searched = {item.name for item in made if item.searched}
+    front = set(search.front(reports))
+    kept = [report for report in reports if report.name not in searched or report.name in front]
+    for report in reports:
+        if report not in kept:
+            run.events.log(f"{report.name} is left out, another one beats it: {report.verdict}.")
+    return kept
+
+
 def _reports(made: list[Made], measured: list[dict[str, Any]], max_drop: float) -> list[VariantReport]:
     by_name = {item["name"]: item for item in measured}
     base = by_name[gate.ORIGINAL]
     reports = []
     for item in made:
         figures = by_name[item.name]
+        rows = figures["holdout_rows"]
         drop = base["accuracy"] - figures["accuracy"]
+        lost = figures["lost_rows"]
+        high = None
+        if item.name != gate.ORIGINAL:
+            high = gate.drop_bound(lost=lost, gained=figures["gained_rows"], rows=rows)
+        low, most = gate.wilson(figures["right_rows"], rows)
         reports.append(
             VariantReport(
+                name=item.name,
                 method=item.method,
+                **{name: figures[name] for name in _FIGURES},
                 accuracy_drop=drop,
-                passed_gate=gate.passes(drop, max_accuracy_drop=max_drop),
+                accuracy_low=low,
+                accuracy_high=most,
+                drop_high=high,
+                passed_gate=gate.passes(drop, max_accuracy_drop=max_drop, drop_high=high, lost_rows=lost),
                 verdict=gate.verdict(
                     name=item.name,
                     size=(base["size_bytes"], figures["size_bytes"]),
@@ -224,8 +295,9 @@ def _reports(made: list[Made], measured: list[dict[str, Any]], max_drop: float) 
                     latency_ms=(base["latency_p50_ms"], figures["latency_p50_ms"]),
                     accuracy_drop=drop,
                     max_accuracy_drop=max_drop,
+                    drop_high=high,
+                    lost_rows=lost,
                 ),
-                **figures,
             )
         )
     return reports
