@@ -36,6 +36,10 @@ RECIPES = [
 METHODS = [
     (Method.INT8, _("int8: smaller numbers, about a quarter of the size")),
     (Method.PRUNE, _("Pruning: the least important weights become zero")),
+    (Method.STRUCTURED, _("Narrower layers: whole channels taken out, then taught by the original")),
+    (Method.LOWRANK, _("Low rank: large matrices split into two thin ones")),
+    (Method.DISTILL, _("Distillation: a small new network taught by the original")),
+    (Method.VOCABULARY, _("Vocabulary: rows of a text table that say little taken out")),
 ]
 # where a fault of the spec is shown
 POINTERS = {

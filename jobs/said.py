@@ -53,6 +53,7 @@ _SENTENCES = (
     _("accuracy %(n)s points lower"),
     _("accuracy %(n)s points higher"),
     _("more than the allowed %(n)s points, so it did not pass"),
+    _("it may be %(high)s points lower on other rows and %(n)s are allowed, so it did not pass"),
     _("too slow to be chosen"),
     _("As trained, in 32-bit floating point."),
     _(
@@ -61,6 +62,21 @@ _SENTENCES = (
     ),
     _("As trained, then %(what)s."),
     _("Pruned, then %(what)s."),
+    # the longest first: a whole made of parts is taken apart from its end
+    _("%(before)s Then %(what)s."),
+    _(
+        "%(before)s Large dense layers split in two of rank %(ranks)s, "
+        "then %(n)s epochs taught by the original."
+    ),
+    _("%(before)s Of the text table the %(kept)s of %(rows)s rows kept that say most."),
+    _(
+        "Hidden layers cut to %(share)s %% of their width (%(from)s to %(to)s), "
+        "then %(n)s epochs taught by the original."
+    ),
+    _("Large dense layers split in two of rank %(ranks)s, then %(n)s epochs taught by the original."),
+    _("A new network of %(share)s %% of the width (%(to)s), %(n)s epochs taught by the original."),
+    _("Text table and last layer rewritten with %(n)s numbers an n-gram."),
+    _("Of the text table the %(kept)s of %(rows)s rows kept that say most."),
     _("8-bit integers, ranges calibrated on training rows (ONNX Runtime static QDQ)"),
     _("8-bit integer weights, ranges of the rest found while running (ONNX Runtime dynamic)"),
 )
