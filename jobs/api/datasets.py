@@ -39,7 +39,11 @@ class DatasetList(generics.ListAPIView):
     @extend_schema(summary="List datasets that are in use")
     def get(self, request: Request) -> Response:
         ensure_sees(actor_of(request), "datasets.view", self.get_queryset())
-        return self.list(request)
+        page = self.paginate_queryset(self.get_queryset()) or []
+        newest = DatasetVersion.objects.filter(dataset__in=page).select_related("dataset")
+        newest = newest.order_by("dataset", "-number").distinct("dataset")
+        latest = {version.dataset_id: version for version in newest}
+        return self.get_paginated_response(DatasetOut(page, many=True, context={"latest": latest}).data)
 
     @extend_schema(
         summary="Upload a dataset",

@@ -30,7 +30,11 @@ class ModelList(generics.ListAPIView):
     @extend_schema(summary="List models")
     def get(self, request: Request) -> Response:
         ensure_sees(actor_of(request), "models.view", self.get_queryset())
-        return self.list(request)
+        page = self.paginate_queryset(self.get_queryset()) or []
+        newest = ModelVersion.objects.filter(model__in=page, is_chosen=True).only("public_id", "model_id")
+        newest = newest.order_by("model", "-number").distinct("model")
+        latest = {version.model_id: version for version in newest}
+        return self.get_paginated_response(ModelOut(page, many=True, context={"latest": latest}).data)
 
 
 class ModelDetail(APIView):

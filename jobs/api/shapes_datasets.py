@@ -11,6 +11,12 @@ from jobs.services.datasets import MAX_DESCRIPTION, MAX_NAME
 from tenants.api import Strict
 
 
+def _latest(shape: serializers.BaseSerializer, one: Dataset | Model) -> Any:
+    """From what a list looked up for all its rows at once, else looked up for this one."""
+    known = shape.context.get("latest")
+    return one.latest if known is None else known.get(one.pk)
+
+
 class DatasetVersionOut(serializers.ModelSerializer):
     id = serializers.CharField(source="public_id", read_only=True)
     dataset = serializers.CharField(source="dataset.public_id", read_only=True)
@@ -46,7 +52,7 @@ class DatasetOut(serializers.ModelSerializer):
         fields = ["id", "name", "description", "latest", "archived_at", "created_at"]
 
     def get_latest(self, dataset: Dataset) -> DatasetVersionOut(allow_null=True):  # type: ignore[valid-type]
-        version = dataset.latest
+        version = _latest(self, dataset)
         return DatasetVersionOut(version).data if version else None
 
 
@@ -73,7 +79,7 @@ class ModelOut(serializers.ModelSerializer):
         fields = ["id", "name", "recipe", "latest", "created_at"]
 
     def get_latest(self, model: Model) -> str | None:
-        version = model.latest
+        version = _latest(self, model)
         return version.public_id if version else None
 
 
