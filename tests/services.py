@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
+
+# a run that is told to end takes its servers along, as one that is interrupted does
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 _servers = None
 _folder: str | None = None
