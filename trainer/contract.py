@@ -50,7 +50,9 @@ ONNX_FILE = "model.onnx"
 SAFETENSORS_FILE = "model.safetensors"
 
 FORMATS = ("csv", "jsonl", "images")
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "adafactor")
+SCHEDULES = ("constant", "cosine", "linear")
+WATCHED_METRICS = ("val/loss", "val/accuracy")
 
 
 class Recipe(StrEnum):
@@ -89,6 +91,8 @@ class EventKind(StrEnum):
     METRIC = "metric"  # {"step": int, "name": "train/loss", "value": float}
     LOG = "log"  # {"level": "info|warning|error", "text": str}
     CHECKPOINT = "checkpoint"  # {"step": int, "path": str}
+    # of rank 0, every few seconds; "gpus" only where NVML answers, energy since the run began
+    RESOURCE = "resource"  # {"rss_bytes", "cpu_percent", "gpus": [{"memory_bytes", "busy_percent", "energy_j"}]}
     VARIANT = "variant"  # one VariantReport as a dict, as soon as it is measured
     ERROR = "error"  # {"reason": Failure value, "text": str, "traceback": str}
 
@@ -101,6 +105,7 @@ class Failure(StrEnum):
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
+    STALLED = "stalled"  # no step was finished for too long: a process or a machine hangs
     CRASHED = "crashed"
 
 
@@ -143,9 +148,35 @@ class HyperParameters:
     batch_size: int = 64  # global: rows of all processes together in one optimizer step
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    optimizer: str = "adamw"  # "sgd" | "adam" | "adamw"
+    optimizer: str = "adamw"  # one of OPTIMIZERS
     holdout: float = 0.2  # share of rows never trained on; quality and the gate are measured there
     seed: int = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStopping:
+    """Stop once the metric was not better for `patience` epochs on end; the best weights are the result."""
+
+    metric: str = "val/loss"  # one of WATCHED_METRICS
+    patience: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSpec:
+    """How the loop goes about its work. The defaults suit most runs."""
+
+    schedule: str = "cosine"  # of the learning rate after the warm-up; one of SCHEDULES
+    warmup_steps: int | None = None  # None: a twentieth of all steps
+    clip_norm: float | None = None  # longest gradient let through
+    # pieces a process's share of a batch is cut into; "auto": one, and as many more as there are fewer
+    # processes than the spec asks for, so that each piece needs the memory it always needed
+    grad_accumulation: int | str = "auto"
+    early_stopping: EarlyStopping | None = None
+    compile: str = "off"  # "on": torch.compile, worth its half minute on runs of many minutes
+    checkpoint_every_s: float = 10.0
+    checkpoint_every_steps: int | None = None
+    keep_checkpoints: int = 2  # the newest ones; the best is kept beside them
+    stall_after_s: float = 300.0  # a step that takes longer, and ten times the usual, ends the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +203,7 @@ class RunSpec:
     hyperparameters: HyperParameters = field(default_factory=HyperParameters)
     resources: Resources = field(default_factory=Resources)
     compression: CompressionSpec = field(default_factory=CompressionSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
     schema: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -212,6 +244,7 @@ class RunSpec:
                 ),
                 "resources": _build(Resources, resources, "/resources"),
                 "compression": _build(CompressionSpec, compression, "/compression"),
+                "training": _training(dict(_object(raw, "training"))),
             },
             "",
         )
@@ -240,6 +273,7 @@ class RunSpec:
             "is a share between 0 and 1",
         )
         _require(0 < self.compression.sparsity < 1, "/compression/sparsity", "must be between 0 and 1")
+        _check_training(self.training)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +361,47 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
 E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
 
-_JSON_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "int | None": (int, type(None)),
+    "float | None": (int, float, type(None)),
+    "int | str": (int, str),
+}
+
+
+def _training(raw: dict[str, Any]) -> TrainingSpec:
+    early = raw.get("early_stopping")
+    if early is not None:
+        _require(isinstance(early, dict), "/training/early_stopping", "must be an object or null")
+        raw["early_stopping"] = _build(EarlyStopping, early, "/training/early_stopping")
+    return _build(TrainingSpec, raw, "/training")
+
+
+def _check_training(training: TrainingSpec) -> None:
+    def positive(name: str, least: float = 0.0) -> None:
+        value = getattr(training, name)
+        holds = value is None or least < value < math.inf
+        _require(holds, f"/training/{name}", f"must be above {least:g}")
+
+    def one_of(name: str, known: tuple[str, ...]) -> None:
+        _require(getattr(training, name) in known, f"/training/{name}", f"must be one of {', '.join(known)}")
+
+    one_of("schedule", SCHEDULES)
+    one_of("compile", ("off", "on"))
+    pieces = training.grad_accumulation
+    fits = pieces == "auto" or (isinstance(pieces, int) and pieces >= 1)
+    _require(fits, "/training/grad_accumulation", 'must be "auto" or a number from 1 on')
+    for name in ("clip_norm", "checkpoint_every_s", "checkpoint_every_steps", "keep_checkpoints"):
+        positive(name)
+    positive("warmup_steps", least=-1)
+    positive("stall_after_s")
+    if early := training.early_stopping:
+        known = ", ".join(WATCHED_METRICS)
+        pointer = "/training/early_stopping"
+        _require(early.metric in WATCHED_METRICS, f"{pointer}/metric", f"must be one of {known}")
+        _require(early.patience >= 1, f"{pointer}/patience", "must be at least 1")
 
 
 def _require(holds: bool, pointer: str, detail: str) -> None:

@@ -152,6 +152,39 @@ def shard(batch: Indices, *, rank: int, world: int) -> Indices:
     return batch[rank::world]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far training has come: in which epoch, and how many rows of it are learned, by all ranks together."""
+
+    epoch: int = 0
+    cursor: int = 0
+
+
+def global_batches(
+    rows: int, *, batch_size: int, seed: int, epochs: int, start: Position
+) -> Iterator[tuple[Position, Indices]]:
+    """What is left to learn from `start` on: each global batch, and the position after it.
+
+    A pure function of its arguments. The number of ranks is not among them, so it may change at any step.
+    """
+    for epoch in range(start.epoch, epochs):
+        order = epoch_order(rows, seed=seed, epoch=epoch)
+        first = start.cursor if epoch == start.epoch else 0
+        for cursor in range(first, rows, batch_size):
+            batch = order[cursor : cursor + batch_size]
+            yield Position(epoch=epoch, cursor=cursor + len(batch)), batch
+
+
+def pieces_of_a_step(asked: int, *, world: int, accumulation: int | str) -> int:
+    """Into how many pieces each global batch is cut; piece p belongs to rank p % world.
+
+    Fixed by the spec, not by the ranks there happen to be: with fewer of them each takes several pieces in
+    turn (gradient accumulation), and dropout and memory a piece stay what they were.
+    """
+    pieces = asked * (1 if accumulation == "auto" else int(accumulation))
+    return max(pieces, world)
+
+
 def batches(order: Indices, batch_size: int) -> Iterator[Indices]:
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
-from trainer.contract import BadSpec, DataSpec, Method, Precision, Recipe, RunSpec
+from trainer.contract import (
+    BadSpec,
+    DataSpec,
+    EarlyStopping,
+    Method,
+    Precision,
+    Recipe,
+    RunSpec,
+    TrainingSpec,
+)
 
 GOOD = RunSpec(
     run_id="r1",
     recipe=Recipe.TABULAR,
     data=DataSpec(path="data/table.csv", format="csv", label="y", features=("a", "b")),
+    training=TrainingSpec(early_stopping=EarlyStopping()),
 )
 
 
@@ -33,6 +43,12 @@ def test_a_spec_survives_the_way_to_json_and_back() -> None:
     assert RunSpec.from_json(GOOD.to_json()) == GOOD
     assert GOOD.resources.precision is Precision.FP32
     assert GOOD.compression.methods == (Method.INT8, Method.PRUNE)
+
+
+def test_a_spec_without_training_trains_as_before() -> None:
+    raw = json.loads(GOOD.to_json())
+    del raw["training"]
+    assert RunSpec.from_json(json.dumps(raw)).training == TrainingSpec()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +79,25 @@ def test_a_spec_survives_the_way_to_json_and_back() -> None:
         ("/compression/methods", ["sorcery"]),
         ("/compression/max_accuracy_drop", 2),
         ("/compression/sparsity", 1),
+        ("/training", 3),
+        ("/training/schedule", "staircase"),
+        ("/training/compile", True),
+        ("/training/clip_norm", 0),
+        ("/training/clip_norm", "short"),
+        ("/training/warmup_steps", -1),
+        ("/training/warmup_steps", 1.5),
+        ("/training/grad_accumulation", "many"),
+        ("/training/grad_accumulation", 0),
+        ("/training/grad_accumulation", True),
+        ("/training/checkpoint_every_s", 0),
+        ("/training/checkpoint_every_steps", 0),
+        ("/training/keep_checkpoints", 0),
+        ("/training/stall_after_s", 0),
+        ("/training/mood", "good"),
+        ("/training/early_stopping", True),
+        ("/training/early_stopping/patience", 0),
+        ("/training/early_stopping/metric", "train/loss"),
+        ("/training/early_stopping/mood", 1),
     ],
 )
 def test_a_wrong_field_is_refused_by_its_pointer(pointer: str, value: Any) -> None:
