@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
+import sys
+from pathlib import Path
 
 from trainer.contract import BadSpec, Exit, Failure
+from trainer.files import replace_atomically
+
+RESERVE_FILE = ".reserve"  # room for the last words on a full disk
+PEER_ERRORS = ".peer-errors"
+GRACE_FOR_RANK_0_S = 5.0
 
 
 class BadData(ValueError):
@@ -13,6 +22,10 @@ class BadData(ValueError):
 
 class Diverged(ArithmeticError):
     """The loss is no longer a number, so going on would only burn time."""
+
+
+class Stalled(TimeoutError):
+    """No step was finished for too long."""
 
 
 class Cancelled(Exception):
@@ -32,6 +45,8 @@ def explain(error: BaseException) -> tuple[Failure, str]:
         return Failure.BAD_DATA, text
     if isinstance(error, Diverged):
         return Failure.DIVERGED, text
+    if isinstance(error, Stalled):
+        return Failure.STALLED, text
     # By name: this file is also imported where torch must stay out.
     if (
         isinstance(error, MemoryError)
@@ -50,9 +65,22 @@ def exit_code(failure: Failure) -> int:
     return {Failure.BAD_SPEC: Exit.BAD_SPEC, Failure.BAD_DATA: Exit.BAD_DATA}.get(failure, Exit.CRASHED)
 
 
+def leave_note(folder: Path, rank: int, reason: Failure, text: str, trace: str) -> None:
+    """What a rank other than 0 has to say: rank 0 reads it, for only rank 0 speaks."""
+    note = json.dumps({"reason": reason, "text": text, "traceback": trace})
+    replace_atomically(folder / f"{PEER_ERRORS}-{rank}", note.encode())
+
+
+def leave_now(code: int) -> None:
+    """End the process without waiting for peers: with one of them dead, a tidy goodbye could hang."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else ""
-    if isinstance(error, BadSpec | BadData | Diverged):
+    if isinstance(error, BadSpec | BadData | Diverged | Stalled):
         return said
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
