@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from trainer.files import sync_folder, write_durably
 
 OPTIMIZER_FILE = "optimizer.pt"
 STATE_FILE = "state.json"  # written last; holds the checksums of the other two
-KEEP = 2
 _NAME = re.compile(r"^step-(\d+)$")
 
 
@@ -31,6 +32,7 @@ class Checkpoint:
     step: int
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]  # {"optimizer": ..., "scaler": ...}
+    progress: dict[str, Any] = field(default_factory=dict)  # {"epoch", "cursor", "quality", "stopping"}
 
 
 class Unusable(ValueError):
@@ -39,29 +41,59 @@ class Unusable(ValueError):
 
 def fingerprint(spec: RunSpec) -> str:
     """What must be the same for a checkpoint to be of use: all that shapes the training, nothing else."""
-    parts = [spec.recipe, spec.data, spec.hyperparameters]
+    training = spec.training
+    loop = (training.schedule, training.warmup_steps, training.clip_norm)
+    parts = [spec.recipe, spec.data, spec.hyperparameters, loop]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
+def frozen(weights: dict[str, Tensor], optimizer: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a checkpoint as bytes, which training on does not change.
+
+    Through memory also so that a full disk is an OSError and not a library's own error.
+    """
+    buffer = io.BytesIO()
+    torch.save(optimizer, buffer)
+    return {
+        SAFETENSORS_FILE: safetensors.torch.save({k: v.contiguous().cpu() for k, v in weights.items()}),
+        OPTIMIZER_FILE: buffer.getvalue(),
+    }
+
+
 def save_checkpoint(
-    root: Path, *, step: int, weights: dict[str, Tensor], optimizer: dict[str, Any], spec: RunSpec, world: int
+    root: Path,
+    *,
+    step: int,
+    weights: dict[str, Tensor],
+    optimizer: dict[str, Any],
+    spec: RunSpec,
+    world: int,
+    progress: Mapping[str, Any] | None = None,
+) -> Path:
+    """Freeze and write in one go."""
+    files = frozen(weights, optimizer)
+    return write_checkpoint(root, step=step, files=files, spec=spec, world=world, progress=progress or {})
+
+
+def write_checkpoint(
+    root: Path,
+    *,
+    step: int,
+    files: Mapping[str, bytes],
+    spec: RunSpec,
+    world: int,
+    progress: Mapping[str, Any],
 ) -> Path:
     """Write one checkpoint so that a crash at any moment leaves the previous one or this one."""
     root.mkdir(exist_ok=True)
     final, beside = root / f"step-{step}", root / f".step-{step}.{os.getpid()}"
     beside.mkdir()
     try:
-        buffer = io.BytesIO()
-        torch.save(optimizer, buffer)
-        files = {
-            # through memory, so that a full disk is an OSError and not a library's own error
-            SAFETENSORS_FILE: safetensors.torch.save({k: v.contiguous().cpu() for k, v in weights.items()}),
-            OPTIMIZER_FILE: buffer.getvalue(),
-        }
         for name, content in files.items():
             write_durably(beside / name, content)
         state = {
             "step": step,
+            "progress": dict(progress),
             "fingerprint": fingerprint(spec),
             "world": world,
             "torch": str(torch.__version__),
@@ -76,14 +108,66 @@ def save_checkpoint(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    for old in list(_newest_first(root))[KEEP:]:
-        shutil.rmtree(old, ignore_errors=True)
+    _forget_old(root, keep=spec.training.keep_checkpoints)
     return final
+
+
+class Saver:
+    """Writes checkpoints in a thread of its own, one at a time: the disk's time is not the loop's."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, write: Callable[[], None]) -> None:
+        """Begin, once the one before is done. What went wrong with that one is raised here."""
+        self.wait()
+
+        def guarded() -> None:
+            try:
+                write()
+            except BaseException as error:  # raised where somebody can act on it: in the loop
+                self._error = error
+
+        self._thread = threading.Thread(target=guarded, name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
 
 def load_newest(root: Path, spec: RunSpec, warn: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that is whole; a broken one is named and the one before it is tried."""
     for folder in _newest_first(root):
+        try:
+            return _load(folder, spec)
+        except Unusable as error:
+            warn(f"Checkpoint {folder.name} is left out: {error}.")
+    return None
+
+
+def load_step(root: Path, step: int, spec: RunSpec) -> Checkpoint:
+    """One certain checkpoint, or Unusable."""
+    return _load(root / f"step-{step}", spec)
+
+
+def load_best(root: Path, spec: RunSpec, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The whole checkpoint with the best measured quality; None when none was measured."""
+    for folder in sorted(_newest_first(root), key=_quality, reverse=True):
+        if _quality(folder) == -math.inf:
+            return None
         try:
             return _load(folder, spec)
         except Unusable as error:
@@ -110,7 +194,30 @@ def _load(folder: Path, spec: RunSpec) -> Checkpoint:
     if state.get("fingerprint") != fingerprint(spec):
         raise Unusable("it was made with another recipe, data or hyperparameters")
     optimizer = torch.load(io.BytesIO(files[OPTIMIZER_FILE]), map_location="cpu", weights_only=True)
-    return Checkpoint(step=step, weights=safetensors.torch.load(files[SAFETENSORS_FILE]), optimizer=optimizer)
+    return Checkpoint(
+        step=step,
+        weights=safetensors.torch.load(files[SAFETENSORS_FILE]),
+        optimizer=optimizer,
+        progress=state.get("progress") or {},
+    )
+
+
+def _forget_old(root: Path, *, keep: int) -> None:
+    """Delete all but the newest few and the best."""
+    folders = list(_newest_first(root))
+    best = max(folders, key=_quality)
+    for old in folders[keep:]:
+        if old != best or _quality(best) == -math.inf:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _quality(folder: Path) -> float:
+    """What validation said when it was saved, more is better; minus infinity when it was not measured."""
+    try:
+        said = json.loads((folder / STATE_FILE).read_text())["progress"]["quality"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
+    return -math.inf if said is None else float(said)
 
 
 def _newest_first(root: Path) -> Iterator[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import traceback
@@ -27,15 +26,25 @@ from trainer.contract import (
 from trainer.control import Control, die_with_parent
 from trainer.distributed import join_gang, leave_gang, rank_from_environment
 from trainer.events import Events
-from trainer.failures import BadData, Cancelled, Preempted, exit_code, explain
-from trainer.files import replace_atomically
+from trainer.failures import (
+    PEER_ERRORS,
+    RESERVE_FILE,
+    BadData,
+    Cancelled,
+    Preempted,
+    exit_code,
+    explain,
+    leave_note,
+    leave_now,
+)
 from trainer.loop import train
 from trainer.prepare import Run, prepare
 from trainer.recipes import networks
+from trainer.usage import Usage
 
-_RESERVE = ".reserve"  # room for the last words on a full disk
+__all__ = ["leave_now", "run_all", "run_compression", "run_training"]
+
 _RESERVE_BYTES = 64 * 1024
-_PEER_ERRORS = ".peer-errors"
 
 
 def run_all(spec_path: Path) -> int:
@@ -89,7 +98,8 @@ def _phases(run: Run, *, training: bool, compression: bool) -> None:
         run.events.state("training")
         steps = train(run, prepared, network, gang)
     else:
-        found = checkpoint.load_newest(run.folder / CHECKPOINTS_DIR, spec, lambda text: run.events.log(text))
+        load = checkpoint.load_best if spec.training.early_stopping else checkpoint.load_newest
+        found = load(run.folder / CHECKPOINTS_DIR, spec, lambda text: run.events.log(text))
         if found is None:
             raise BadData("There is no whole checkpoint of this run to compress: train first.")
         network.load_state_dict(found.weights)
@@ -110,12 +120,13 @@ def _guarded(spec_path: Path, phases: Callable[[Run], None]) -> int:
     leads = rank == 0
     control = Control(folder / CONTROL_FILE)
     control.listen()
-    events = Events(folder / EVENTS_FILE if leads else None)
+    events = Events(folder / EVENTS_FILE if leads else None, usage=Usage(gpus=True) if leads else None)
     try:
         if leads:
             _clean_start(folder)
             events.state("starting")
         phases(Run(folder=folder, spec=read_spec(spec_path), events=events, control=control))
+        events.flush()
     except Cancelled:
         events.state("cancelled")
         return Exit.CANCELLED
@@ -126,7 +137,7 @@ def _guarded(spec_path: Path, phases: Callable[[Run], None]) -> int:
         return _report(error, folder, rank, events)
     finally:
         if leads:
-            (folder / _RESERVE).unlink(missing_ok=True)
+            (folder / RESERVE_FILE).unlink(missing_ok=True)
         events.close()
     return Exit.OK
 
@@ -139,10 +150,10 @@ def read_spec(path: Path) -> RunSpec:
 
 
 def _clean_start(folder: Path) -> None:
-    (folder / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
+    (folder / RESERVE_FILE).write_bytes(b"\0" * _RESERVE_BYTES)
     checkpoint.clear_leftovers(folder / CHECKPOINTS_DIR)
     (folder / RESULT_DIR / "manifest.json").unlink(missing_ok=True)
-    for note in folder.glob(f"{_PEER_ERRORS}-*"):
+    for note in folder.glob(f"{PEER_ERRORS}-*"):
         note.unlink(missing_ok=True)
 
 
@@ -152,12 +163,11 @@ def _report(error: Exception, folder: Path, rank: int, events: Events) -> int:
     trace = traceback.format_exc()
     print(trace, file=sys.stderr)
     if rank != 0:
-        note = json.dumps({"reason": reason, "text": text, "traceback": trace})
-        replace_atomically(folder / f"{_PEER_ERRORS}-{rank}", note.encode())
+        leave_note(folder, rank, reason, text, trace)
         return exit_code(reason)
     if reason is Failure.CRASHED and dist.is_available() and dist.is_initialized():
         reason, text, trace = _first_cause(folder, reason, text, trace)
-    (folder / _RESERVE).unlink(missing_ok=True)
+    (folder / RESERVE_FILE).unlink(missing_ok=True)
     events.error(reason, text, trace)
     return exit_code(reason)
 
@@ -166,7 +176,7 @@ def _first_cause(folder: Path, reason: Failure, text: str, trace: str) -> tuple[
     """A rank that dies breaks rank 0's connection: look whether it said why."""
     deadline = time.monotonic() + 2.0
     while time.monotonic() < deadline:
-        notes = sorted(folder.glob(f"{_PEER_ERRORS}-*"), key=lambda path: path.stat().st_mtime)
+        notes = sorted(folder.glob(f"{PEER_ERRORS}-*"), key=lambda path: path.stat().st_mtime)
         if notes:
             said = json.loads(notes[0].read_text())
             return Failure(said["reason"]), said["text"], said["traceback"]
@@ -174,10 +184,3 @@ def _first_cause(folder: Path, reason: Failure, text: str, trace: str) -> tuple[
     if "onnection" in text or "NCCL" in text:
         text = f"Another process of this run was killed or lost ({text}); its machine may be out of memory."
     return reason, text, trace
-
-
-def leave_now(code: int) -> None:
-    """End the process without waiting for peers: with one of them dead, a tidy goodbye could hang."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
+import sys
+import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +17,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer import checkpoint, optim
-from trainer.contract import CHECKPOINTS_DIR, Precision
-from trainer.data import Indices, epoch_order, shard, steps_per_epoch
-from trainer.distributed import Gang, sum_over_ranks, wrap
-from trainer.failures import Cancelled, Diverged, Preempted
+from trainer.contract import CHECKPOINTS_DIR, Failure, Precision, TrainingSpec
+from trainer.data import Indices, Position, global_batches, pieces_of_a_step, shard, steps_per_epoch
+from trainer.distributed import Gang, rank_from_environment, sum_over_ranks, wrap
+from trainer.events import EVERY_STEP_BELOW
+from trainer.failures import (
+    GRACE_FOR_RANK_0_S,
+    RESERVE_FILE,
+    Cancelled,
+    Diverged,
+    Preempted,
+    exit_code,
+    leave_note,
+    leave_now,
+)
 from trainer.prepare import Prepared, Run
+from trainer.stopping import Stopping
+from trainer.watchdog import FIRST_STEP_S, Watchdog
 
-CHECKPOINT_EVERY_S = 10.0
-CHECKPOINT_COST = 20  # never spend more than about 1/20 of the time on checkpoints
-SYNC_EVERY_ON_GPU = 10  # reading a loss stops the GPU's queue, so look at ten at once
+SAVE_COST = 100  # writing checkpoints takes at most about 1/100 of the time; a fast disk allows more of them
+LOOK_UP_EVERY_S = 0.1
+LOOK_UP_MOST = 50  # steps
+FIRST_COMPILE_S = 900.0
 
 
 def train(run: Run, prepared: Prepared, network: nn.Module, gang: Gang) -> int:
@@ -41,6 +56,8 @@ class Stepper:
     gang: Gang
     precision: Precision
     seed: int
+    pieces: int = 0  # of a global batch; 0: one for each rank
+    clip_norm: float | None = None
     scaler: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,91 +66,156 @@ class Stepper:
 
     def step(self, rows: Indices, number: int) -> Tensor:
         """Returns this rank's share of the batch's mean loss, still on the device."""
-        # dropout differs by rank and step, and is the same again after a restart
-        torch.manual_seed(self.seed + 1_000_003 * (number + 1) + 7919 * self.gang.rank)
-        mine = shard(rows, rank=self.gang.rank, world=self.gang.world)
-        idle = len(mine) == 0  # the last batch may have fewer rows than there are ranks
+        pieces = self.pieces or self.gang.world
+        mine = range(self.gang.rank, pieces, self.gang.world)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), dtype=torch.float64, device=self.gang.device)
+        for piece in mine:
+            # the ranks exchange gradients once, with the last piece
+            wait = self.gang.together and piece != mine[-1]
+            with self.network.no_sync() if wait else contextlib.nullcontext():  # type: ignore[operator]
+                total += self.learn(rows, number, piece, pieces)
+        self.scaler.unscale_(self.optimizer)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return total
+
+    def learn(self, rows: Indices, number: int, piece: int, pieces: int) -> Tensor:
+        """Add the gradients of one piece of the batch; returns its share of the loss."""
+        roll_dice(self.seed, number, piece)
+        mine = shard(rows, rank=piece, world=pieces)
+        idle = len(mine) == 0  # the last batch may have fewer rows than there are pieces
         x, y = self.prepared.tensors(rows[:1] if idle else mine, self.gang.device)
         with autocast(self.gang.device, self.precision):
             logits_BC = self.network(x)
         losses_B = functional.cross_entropy(logits_BC.float(), y, reduction="none")
         share = losses_B.sum() * (0.0 if idle else 1.0 / len(rows))
-        self.optimizer.zero_grad(set_to_none=True)
         # DDP divides by the number of ranks; the batch's mean wants the plain sum
         self.scaler.scale(share * self.gang.world).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
         return share.detach()
+
+
+def roll_dice(seed: int, number: int, piece: int) -> None:
+    """Set every source of chance by seed, step and piece of the batch.
+
+    So no rank carries a random state from one step to the next: after a restart, and on another number of
+    ranks, each piece of each batch meets the same dropout again.
+    """
+    mixed = seed + 1_000_003 * (number + 1) + 7919 * piece
+    torch.manual_seed(mixed)
+    random.seed(mixed)
+    np.random.seed(mixed % 2**32)
 
 
 class _Training:
     def __init__(self, run: Run, prepared: Prepared, network: nn.Module, gang: Gang) -> None:
         self.run, self.prepared, self.network, self.gang = run, prepared, network, gang
-        hyper = run.spec.hyperparameters
+        hyper, how = run.spec.hyperparameters, run.spec.training
+        self.how = how
         self.rows = len(prepared.split.train)
         self.per_epoch = steps_per_epoch(self.rows, hyper.batch_size)
         self.total = self.per_epoch * hyper.epochs
         self.stepper = Stepper(
-            network=wrap(network, gang),
+            network=wrap(compiled(network, how), gang),
             optimizer=optim.make_optimizer(network, hyper, gang.device),
             prepared=prepared,
             gang=gang,
             precision=usable_precision(run, gang),
             seed=hyper.seed,
+            pieces=pieces_of_a_step(
+                run.spec.resources.processes, world=gang.world, accumulation=how.grad_accumulation
+            ),
+            clip_norm=how.clip_norm,
         )
         if self.stepper.precision is not run.spec.resources.precision:
             run.events.log("fp16 needs a GPU; training in fp32 on the CPU.", level="warning")
         self.pending: list[tuple[int, Tensor]] = []  # losses not yet summed over the ranks and shown
+        self.stopping = Stopping(how.early_stopping)
+        self.saver = checkpoint.Saver()
         self.saved_step = -1
-        self.next_save = 0.0
+        self.due = 0.0  # when the next checkpoint is due, and from when on an end of an epoch is worth one
+        self.welcome = 0.0
 
     def go(self) -> int:
-        first = self.resume()
-        self.run.events.all_steps = self.total <= 1000
+        first_s = FIRST_COMPILE_S if self.how.compile == "on" else FIRST_STEP_S
+        with Watchdog(
+            limit_s=self.how.stall_after_s, first_s=first_s, on_stall=lambda *said: give_up(self.run, *said)
+        ) as self.watchdog:
+            try:
+                step = self.epochs()
+            finally:
+                self.saver.wait()
+            if self.how.early_stopping is not None:
+                self.take_best()
+        return step
+
+    def epochs(self) -> int:
+        step, start = self.resume()
+        first, hyper = step, self.run.spec.hyperparameters
+        self.run.events.all_steps = self.total <= EVERY_STEP_BELOW
         self.saved_at(first, cost_s=0.0)
+        look_up_at = step + 1
         started = time.monotonic()
-        for step, rows in self.batches(start=first):
-            hyper = self.run.spec.hyperparameters
-            rate = optim.learning_rate(step - 1, total_steps=self.total, peak=hyper.learning_rate)
-            optim.set_learning_rate(self.stepper.optimizer, rate)
-            self.pending.append((step, self.stepper.step(rows, step)))
-            epoch_ends = step % self.per_epoch == 0
-            stop: Exception | None = None
-            if epoch_ends or self.gang.device.type == "cpu" or step % SYNC_EVERY_ON_GPU == 0:
-                stop = self.look_up(step)
-            if epoch_ends:
-                self.validate(step)
-            if epoch_ends or stop or time.monotonic() >= self.next_save:
-                self.save(step)
+        left = global_batches(
+            self.rows, batch_size=hyper.batch_size, seed=hyper.seed, epochs=hyper.epochs, start=start
+        )
+        for position, places in left:
+            if self.stopping.enough:
+                break
+            step += 1
+            self.set_rate(step)
+            self.pending.append((step, self.stepper.step(self.prepared.split.train[places], step)))
+            self.watchdog.step(step)
+            pace = (time.monotonic() - started) / (step - first)
+            epoch_ends = position.cursor == self.rows
+            if not epoch_ends and step < look_up_at:
+                continue
+            stop, ahead = self.look_up(step, pace)
+            look_up_at = step + ahead
+            quality = self.validate(step) if epoch_ends else None
+            self.save_if_due(step, position, quality, must=bool(stop) or step == self.total)
             if stop:
                 raise stop
-            pace = (time.monotonic() - started) / (step - first)
             self.run.events.progress(
                 step=step,
                 total_steps=self.total,
-                epoch=-(-step // self.per_epoch),
+                epoch=position.epoch + 1,
                 eta_s=pace * (self.total - step),
             )
-        return self.total
+        return step
 
-    def batches(self, *, start: int) -> Iterator[tuple[int, Indices]]:
-        """Global batches from step `start` on, numbered from 1; the same after any number of restarts."""
-        hyper = self.run.spec.hyperparameters
-        for epoch in range(start // self.per_epoch, hyper.epochs):
-            order = self.prepared.split.train[epoch_order(self.rows, seed=hyper.seed, epoch=epoch)]
-            for place in range(max(0, start - epoch * self.per_epoch), self.per_epoch):
-                rows = order[place * hyper.batch_size : (place + 1) * hyper.batch_size]
-                yield epoch * self.per_epoch + place + 1, rows
+    def set_rate(self, step: int) -> None:
+        rate = optim.learning_rate(
+            step - 1,
+            total_steps=self.total,
+            peak=self.run.spec.hyperparameters.learning_rate,
+            schedule=self.how.schedule,
+            warmup_steps=self.how.warmup_steps,
+        )
+        optim.set_learning_rate(self.stepper.optimizer, rate)
 
-    def look_up(self, step: int) -> Exception | None:
-        """Agree with the other ranks on the losses and on whether to stop, in one exchange."""
+    def look_up(self, step: int, pace_s: float) -> tuple[Exception | None, int]:
+        """Agree with the other ranks on the losses, on whether to stop, and on when to look up again.
+
+        Not at every step: an exchange costs, and on a GPU reading a loss stops the queue.
+        """
+        ahead = 0
         if self.gang.leads:
             self.run.control.poll()
+            ahead = max(1, min(LOOK_UP_MOST, int(LOOK_UP_EVERY_S / max(pace_s, 1e-6))))
+            if every := self.how.checkpoint_every_steps:
+                ahead = min(ahead, every - step % every)
         control = self.run.control
-        orders = torch.tensor([float(control.cancelled), float(control.preempted)], device=self.gang.device)
+        orders = torch.tensor(
+            [float(control.cancelled), float(control.preempted), float(ahead)],
+            dtype=torch.float64,
+            device=self.gang.device,
+        )
         shares = torch.stack([loss for _, loss in self.pending])
-        said = sum_over_ranks(torch.cat([orders, shares]).double(), self.gang).tolist()
-        for (at, _), loss in zip(self.pending, said[2:], strict=True):
+        said = sum_over_ranks(torch.cat([orders, shares]), self.gang).tolist()
+        for (at, _), loss in zip(self.pending, said[3:], strict=True):
             if not math.isfinite(loss):
                 raise Diverged(
                     f"The loss became {loss} at step {at} of {self.total}: try a smaller learning_rate than "
@@ -141,11 +223,11 @@ class _Training:
                 )
             self.run.events.step_metric("train/loss", loss, step=at)
         self.pending.clear()
-        if said[0]:
-            return Cancelled()
-        return Preempted() if said[1] else None
+        stop = Cancelled() if said[0] else Preempted() if said[1] else None
+        return stop, round(said[2])
 
-    def validate(self, step: int) -> None:
+    def validate(self, step: int) -> float | None:
+        """Measure the held-out rows; returns the quality to keep checkpoints and to stop by, more is better."""
         mine = shard(self.prepared.split.holdout, rank=self.gang.rank, world=self.gang.world)
         totals = torch.zeros(2, dtype=torch.float64, device=self.gang.device)
         size = max(64, self.run.spec.hyperparameters.batch_size)
@@ -156,45 +238,115 @@ class _Training:
                 logits_BC = self.network(x).float()
                 totals[0] += functional.cross_entropy(logits_BC, y, reduction="sum")
                 totals[1] += (logits_BC.argmax(dim=1) == y).sum()
+                self.watchdog.beat()
         self.network.train()
         loss, right = (sum_over_ranks(totals, self.gang) / len(self.prepared.split.holdout)).tolist()
         self.run.events.metric("val/loss", loss, step=step)
         self.run.events.metric("val/accuracy", right, step=step)
+        accuracy = self.how.early_stopping is not None and self.how.early_stopping.metric == "val/accuracy"
+        quality = right if accuracy else -loss
+        if self.stopping.after(quality) and step < self.total:
+            self.run.events.log(
+                f"Stopped early at step {step} of {self.total}: no better for {self.stopping.waited} epochs."
+            )
+        return quality
 
-    def save(self, step: int) -> None:
+    def save_if_due(self, step: int, position: Position, quality: float | None, *, must: bool) -> None:
         """Rank 0 writes: weights and optimizer are the same on every rank."""
         if not self.gang.leads or step == self.saved_step:
             return
+        self.saver.raise_error()
+        now, every = time.monotonic(), self.how.checkpoint_every_steps
+        # what decides the result must not be lost: the best so far, and the end
+        must = must or self.stopping.enough or (quality is not None and self.stopping.keep)
+        wanted = now >= (self.due if quality is None else self.welcome)
+        wanted = wanted or (every is not None and step % every == 0)
+        if not must and (not wanted or self.saver.busy):
+            return
+        self.save(step, position, quality)
+        if must:
+            self.saver.wait()
+        self.watchdog.beat()
+
+    def save(self, step: int, position: Position, quality: float | None) -> None:
+        """Freeze here, write aside. The losses up to this step are in the file before the checkpoint is."""
+        self.saver.wait()
         began = time.monotonic()
-        path = checkpoint.save_checkpoint(
-            self.run.folder / CHECKPOINTS_DIR,
-            step=step,
-            weights=self.network.state_dict(),
-            optimizer={
-                "optimizer": self.stepper.optimizer.state_dict(),
-                "scaler": self.stepper.scaler.state_dict(),
-            },
-            spec=self.run.spec,
-            world=self.gang.world,
-        )
+        scaler, optimizer = self.stepper.scaler.state_dict(), self.stepper.optimizer.state_dict()
+        files = checkpoint.frozen(self.network.state_dict(), {"optimizer": optimizer, "scaler": scaler})
+        progress = {
+            "epoch": position.epoch,
+            "cursor": position.cursor,
+            "quality": quality,
+            "stopping": self.stopping.state(),
+        }
         self.saved_at(step, cost_s=time.monotonic() - began)
-        self.run.events.checkpoint(step=step, path=str(path.relative_to(self.run.folder)))
+        spec, events, folder = self.run.spec, self.run.events, self.run.folder
+        world = self.gang.world
+
+        def write() -> None:
+            events.flush()
+            path = checkpoint.write_checkpoint(
+                folder / CHECKPOINTS_DIR, step=step, files=files, spec=spec, world=world, progress=progress
+            )
+            self.saved_at(step, cost_s=time.monotonic() - began)
+            events.checkpoint(step=step, path=str(path.relative_to(folder)))
+
+        self.saver.start(write)
 
     def saved_at(self, step: int, *, cost_s: float) -> None:
+        now = time.monotonic()
         self.saved_step = step
-        self.next_save = time.monotonic() + max(CHECKPOINT_EVERY_S, CHECKPOINT_COST * cost_s)
+        self.welcome = now + SAVE_COST * cost_s
+        self.due = max(now + self.how.checkpoint_every_s, self.welcome)
 
-    def resume(self) -> int:
-        """Take up the newest whole checkpoint; 0 when there is none."""
+    def resume(self) -> tuple[int, Position]:
+        """Take up the newest whole checkpoint, the same on every rank; step 0 when there is none."""
+        root, spec = self.run.folder / CHECKPOINTS_DIR, self.run.spec
         warn = lambda text: self.run.events.log(text, level="warning")  # noqa: E731
-        found = checkpoint.load_newest(self.run.folder / CHECKPOINTS_DIR, self.run.spec, warn)
-        if found is None:
-            return 0
+        found = checkpoint.load_newest(root, spec, warn) if self.gang.leads else None
+        step = self.from_leader(0 if found is None else found.step)
+        if step == 0:
+            return 0, Position()
+        found = found or checkpoint.load_step(root, step, spec)
         self.network.load_state_dict(found.weights)
         self.stepper.optimizer.load_state_dict(found.optimizer["optimizer"])
         self.stepper.scaler.load_state_dict(found.optimizer["scaler"])
-        self.run.events.log(f"Going on from the checkpoint at step {found.step} of {self.total}.")
-        return found.step
+        self.stopping.restore(found.progress["stopping"])
+        self.run.events.log(f"Going on from the checkpoint at step {step} of {self.total}.")
+        return step, Position(epoch=found.progress["epoch"], cursor=found.progress["cursor"])
+
+    def take_best(self) -> None:
+        """Early stopping promises the best weights, not the last."""
+        root, spec = self.run.folder / CHECKPOINTS_DIR, self.run.spec
+        found = checkpoint.load_best(root, spec, lambda text: self.run.events.log(text, level="warning"))
+        if self.gang.leads and found is not None:
+            self.network.load_state_dict(found.weights)
+            self.run.events.log(f"The best weights are those of step {found.step}.")
+
+    def from_leader(self, number: int) -> int:
+        said = torch.tensor([float(number if self.gang.leads else 0)], device=self.gang.device).double()
+        return round(sum_over_ranks(said, self.gang).item())
+
+
+def compiled(network: nn.Module, how: TrainingSpec) -> nn.Module:
+    return network if how.compile == "off" else torch.compile(network)  # type: ignore[return-value]
+
+
+def give_up(run: Run, text: str, trace: str) -> None:
+    """End this process for a stall. Rank 0 speaks; the others give it time, for its words are the run's."""
+    rank = rank_from_environment()
+    print(text, trace, sep="\n", file=sys.stderr)
+    if rank == 0:
+        (run.folder / RESERVE_FILE).unlink(missing_ok=True)
+        # the disk may be what hangs, so the last words get a while and not for ever
+        words = threading.Thread(target=run.events.error, args=(Failure.STALLED, text, trace), daemon=True)
+        words.start()
+        words.join(timeout=GRACE_FOR_RANK_0_S)
+    else:
+        time.sleep(GRACE_FOR_RANK_0_S)
+        leave_note(run.folder, rank, Failure.STALLED, text, trace)
+    leave_now(exit_code(Failure.STALLED))
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
