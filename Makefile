@@ -19,7 +19,8 @@ install: $(VENV)/.installed ## make .venv and install what is needed
 install-dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tauon needs Python 3.11 or newer; here is $$($(PYTHON) --version). Try: make up PYTHON=python3.11"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name yours: make up PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tauon needs Python 3.11 or newer; here is $$($(PYTHON) --version 2>&1 | head -n 1). Try: make up PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing. Run: sudo apt-get install -y python3-venv"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing (a few minutes the first time) ..."
@@ -50,4 +51,4 @@ screens: install-dev ## screenshots of every page into var/screens/
 	@$(RUN) screens $(ARGS)
 
 clean: ## delete what was made at run time, data included
-	@echo "This deletes var/ with all data. Type yes:" && read answer && [ "$$answer" = yes ] && $(BIN)/python -m console.embedded destroy
+	@echo "This deletes var/ with all data. Type yes:" && read answer && if [ "$$answer" = yes ]; then $(BIN)/python -m console.embedded destroy; else echo "Nothing was deleted."; fi

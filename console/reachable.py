@@ -9,7 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-OLDEST_POSTGRES = 140_000  # the oldest that Django 5.2 speaks to
+OLDEST_POSTGRES = 150_000  # the oldest this was run on
 PATIENCE_S = 5
 
 
@@ -24,7 +24,7 @@ def check_database(url: str) -> None:
         ) from None
     if found < OLDEST_POSTGRES:
         raise SystemExit(
-            f"DATABASE_URL: {_place(url)} is PostgreSQL {found // 10_000}; Tauon needs 14 or newer. "
+            f"DATABASE_URL: {_place(url)} is PostgreSQL {found // 10_000}; Tauon needs 15 or newer. "
             "Upgrade it, or unset DATABASE_URL to use the embedded one."
         )
 
