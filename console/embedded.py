@@ -129,12 +129,14 @@ class Embedded:
         password_file.touch(mode=0o600)
         password_file.write_text(env.secret("TAUON_DB_PASSWORD"))
         self._give(password_file)
-        self._run(
-            "initdb", "-D", str(self.data), "-U", "tauon", "--pwfile", str(password_file),
-            "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8",
-            *([] if self.durable else ["--no-sync"]),
-        )  # fmt: skip
-        password_file.unlink()
+        try:
+            self._run(
+                "initdb", "-D", str(self.data), "-U", "tauon", "--pwfile", str(password_file),
+                "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8",
+                *([] if self.durable else ["--no-sync"]),
+            )  # fmt: skip
+        finally:
+            password_file.unlink()
 
     def _create_database(self) -> None:
         admin = self.database_url.removesuffix("/tauon") + "/postgres"

@@ -159,6 +159,7 @@ def test_a_closed_folder_above_postgres_is_named(monkeypatch, tmp_path):
     pair = Embedded(tmp_path, durable=False)
     with pytest.raises(SystemExit, match="may not enter a folder above"):
         pair.start()
+    assert not (pair.data.parent / "password").exists(), "the password stays in secrets.json alone"
     pair.destroy()
 
 
