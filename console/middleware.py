@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from console import api
 from tenants import crypto, http
-from tenants.actor import Actor
+from tenants.actor import Actor, ActorKind
 from tenants.errors import NotSignedIn, Refused
 from tenants.http import Request
 from tenants.models import IdempotencyRecord
@@ -103,6 +103,8 @@ class IdempotencyMiddleware:
         key = request.headers.get("Idempotency-Key")
         if not key or request.method in {"GET", "HEAD", "OPTIONS"} or not request.path.startswith("/api/"):
             return self.respond(request)
+        if request.actor.kind is ActorKind.NOBODY:
+            return self.respond(request)  # a kept answer is not for a token that was revoked since
         if len(key) > 255:
             return api.problem(
                 request, 400, "bad_idempotency_key", _("Idempotency-Key is longer than 255 characters.")
@@ -138,7 +140,9 @@ class IdempotencyMiddleware:
     def _scope(self, request: Request) -> str:
         token = http.bearer(request.headers.get("Authorization", ""))
         who = http.digest(token)[:40] if token else f"user:{request.user.pk}"
-        return f"{who} {request.method} {hashlib.sha256(request.path.encode()).hexdigest()[:40]}"
+        # what a person may see is their tenant's: an answer kept in one is not replayed in another
+        where = request.actor.tenant.pk if request.actor.tenant else 0
+        return f"{who} {where} {request.method} {hashlib.sha256(request.path.encode()).hexdigest()[:40]}"
 
     def _replay(self, request: Request, scope: str, key: str, digest: str) -> HttpResponse:
         record = IdempotencyRecord.objects.filter(scope=scope, key=key).first()

@@ -46,6 +46,9 @@ class ApiToken(TenantOwned):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens"
     )
+    parent = models.ForeignKey(  # the token that made it; revoked together
+        "self", null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="children"
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from tenants import audit, http, outbox
 from tenants.actor import Actor
-from tenants.errors import Fault, Invalid
+from tenants.errors import Fault, Invalid, NotSignedIn
 from tenants.models import ApiToken
 from tenants.permissions import forget_token, require
 from tenants.roles import SCOPES, scopes_of
@@ -46,9 +46,15 @@ def create_token(
         expires_at = min(expires_at or actor.token.expires_at, actor.token.expires_at)
     plain = http.new_token()
     with transaction.atomic():
+        if actor.token is not None:
+            # the lock of revoke_token: a token made at that very moment must not slip through
+            alive = ApiToken.objects.select_for_update(of=("self",)).filter(revoked_at=None)
+            if not alive.filter(pk=actor.token.pk).exists():
+                raise NotSignedIn
         token = ApiToken.objects.create(
             tenant=actor.the_tenant,
             created_by=actor.the_user,
+            parent=actor.token,
             name=name,
             digest=http.digest(plain),
             hint=f"{plain[:6]}…{plain[-4:]}",
@@ -65,7 +71,10 @@ def create_token(
 
 
 def revoke_token(actor: Actor, token: ApiToken) -> None:
-    """End a token for good: one's own, or any of the tenant for an admin. Twice is as good as once."""
+    """End a token for good, with all it made: one's own, or any of the tenant for an admin.
+
+    Twice is as good as once. Whoever stole a token must not live on in one they made with it.
+    """
     require(actor, "tokens.revoke", token)
     if actor.user is None or token.created_by_id != actor.user.pk:
         require(actor, "tokens.manage", token)
@@ -77,7 +86,17 @@ def revoke_token(actor: Actor, token: ApiToken) -> None:
         token.revoked_at = now
         forget_token(token)
         audit.record(actor, "token.revoked", token)
+        _revoke_children(actor, token, now)
         outbox.enqueue("jobs.publish_routes")
+
+
+def _revoke_children(actor: Actor, token: ApiToken, now: datetime) -> None:
+    for child in token.children.filter(revoked_at=None).select_for_update(of=("self",)):
+        child.revoked_at = now
+        child.save(update_fields=["revoked_at"])
+        forget_token(child)
+        audit.record(actor, "token.revoked", child, made_by=token.public_id)
+        _revoke_children(actor, child, now)
 
 
 def _faults(actor: Actor, name: str, scopes: Sequence[str], expires_in_days: int | None) -> list[Fault]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from django.core import mail
 from django.urls import reverse
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from tenants.http import actor_from_user
 from tenants.models import ApiToken, IdempotencyRecord, Invitation, Membership, Tenant
+from tenants.services.tenants import create_tenant
 from tests.factories import make_token, make_user
 
 
@@ -195,6 +198,22 @@ def test_an_idempotency_key_is_not_good_for_another_body(api_of, ana):
     )
     assert (other.status_code, other.json()["code"]) == (422, "key_reused")
     assert not ApiToken.objects.filter(name="b").exists()
+
+
+def test_a_kept_answer_is_not_replayed_to_a_revoked_token(api_of, ana):
+    client, body = api_of(ana), {"name": "ci", "scopes": ["jobs:read"]}
+    assert client.post("/api/v1/tokens", body, headers={"Idempotency-Key": "k1"}).status_code == 201
+    ApiToken.objects.update(revoked_at=timezone.now())
+    answer = client.post("/api/v1/tokens", body, headers={"Idempotency-Key": "k1"})
+    assert answer.status_code == 401 and b"tau_" not in answer.content
+
+
+def test_a_kept_answer_is_not_replayed_in_another_tenant(ana):
+    client, body = session_of(ana), {"name": "ci", "scopes": ["jobs:read"]}
+    assert client.post("/api/v1/tokens", body, headers={"Idempotency-Key": "k1"}).status_code == 201
+    create_tenant(actor_from_user(ana), name="Second")  # and there she acts from now on
+    answer = client.post("/api/v1/tokens", body, headers={"Idempotency-Key": "k1"})
+    assert answer.status_code == 201 and "Idempotency-Replayed" not in answer
 
 
 def test_an_idempotency_key_still_in_use_gets_409(api_of, ana):

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from jobs.models import Endpoint
 from tenants import http, outbox, permissions
-from tenants.errors import Forbidden, Hidden, Invalid
+from tenants.errors import Forbidden, Hidden, Invalid, NotSignedIn
 from tenants.http import actor_from_user
 from tenants.models import ApiToken, AuditEntry
 from tenants.roles import SCOPES
@@ -161,3 +161,17 @@ def test_the_revoke_button_ends_a_token(browser_of, ben, ana, cy):
     assert browser_of(ben).get(path).status_code == 405
     assert browser_of(ben).post(path).status_code == 302
     assert not ApiToken.objects.get().is_usable
+
+
+def test_revoking_a_token_revokes_all_it_made(as_ana, as_ben):
+    stolen, plain = make(as_ana, scopes=["tenant:write", "jobs:read"])
+    child, plain_child = make(http.actor_from_token(plain), scopes=["tenant:write", "jobs:read"])
+    _grandchild, plain_grandchild = make(http.actor_from_token(plain_child))
+    other, plain_other = make(as_ana)
+    thief = http.actor_from_token(plain)
+    service.revoke_token(as_ana, stolen)
+    assert [http.actor_from_token(one) for one in (plain, plain_child, plain_grandchild)] == [None] * 3
+    assert http.actor_from_token(plain_other).token == other
+    assert AuditEntry.objects.filter(action="token.revoked", details__made_by=child.public_id).exists()
+    with pytest.raises(NotSignedIn):
+        make(thief)  # a call that was let in a moment before
