@@ -171,7 +171,13 @@ def user_links(request: HttpRequest, actor: Actor) -> list[dict[str, Any]]:
     if actor.is_staff:
         places.append((_("Site administration"), "admin:index", "settings", ()))
     return [
-        {"label": label, "url": link(view), "icon": icon, "active": here.startswith(marks), "account": bool(marks)}
+        {
+            "label": label,
+            "url": link(view),
+            "icon": icon,
+            "active": here.startswith(marks),
+            "account": bool(marks),
+        }
         for label, view, icon, marks in places
     ]
 
