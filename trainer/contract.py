@@ -31,10 +31,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from trainer.reading import BadSpec as BadSpec
+from trainer.reading import build, choice, object_at, require
 
 SCHEMA_VERSION = 1
 
@@ -92,7 +95,9 @@ class EventKind(StrEnum):
     LOG = "log"  # {"level": "info|warning|error", "text": str}
     CHECKPOINT = "checkpoint"  # {"step": int, "path": str}
     # of rank 0, every few seconds; "gpus" only where NVML answers, energy since the run began
-    RESOURCE = "resource"  # {"rss_bytes", "cpu_percent", "gpus": [{"memory_bytes", "busy_percent", "energy_j"}]}
+    RESOURCE = (
+        "resource"  # {"rss_bytes", "cpu_percent", "gpus": [{"memory_bytes", "busy_percent", "energy_j"}]}
+    )
     VARIANT = "variant"  # one VariantReport as a dict, as soon as it is measured
     ERROR = "error"  # {"reason": Failure value, "text": str, "traceback": str}
 
@@ -118,15 +123,6 @@ class Exit:
     BAD_DATA = 65  # EX_DATAERR
     PREEMPTED = 75  # EX_TEMPFAIL: saved a checkpoint on SIGTERM, start again to go on
     CANCELLED = 76  # control.json asked for it
-
-
-class BadSpec(ValueError):
-    """The run spec does not make sense. `pointer` is a JSON pointer to the field at fault."""
-
-    def __init__(self, pointer: str, detail: str) -> None:
-        super().__init__(f"{pointer}: {detail}")
-        self.pointer = pointer
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,29 +218,27 @@ class RunSpec:
             raise BadSpec("/schema", f"this engine reads schema {SCHEMA_VERSION}, not {raw.get('schema')!r}")
         if "recipe" not in raw:
             raise BadSpec("/recipe", "is required")
-        data = dict(_object(raw, "data"))
-        resources = dict(_object(raw, "resources"))
-        compression = dict(_object(raw, "compression"))
+        data = dict(object_at(raw, "data"))
+        resources = dict(object_at(raw, "resources"))
+        compression = dict(object_at(raw, "compression"))
         data["features"] = tuple(data.get("features", ()))
-        resources["precision"] = _choice(
-            Precision, resources.get("precision", "fp32"), "/resources/precision"
-        )
+        resources["precision"] = choice(Precision, resources.get("precision", "fp32"), "/resources/precision")
         compression["methods"] = tuple(
-            _choice(Method, name, "/compression/methods")
+            choice(Method, name, "/compression/methods")
             for name in compression.get("methods", ("int8", "prune"))
         )
-        spec = _build(
+        spec = build(
             cls,
             {
                 **raw,
-                "recipe": _choice(Recipe, raw["recipe"], "/recipe"),
-                "data": _build(DataSpec, data, "/data"),
-                "hyperparameters": _build(
-                    HyperParameters, _object(raw, "hyperparameters"), "/hyperparameters"
+                "recipe": choice(Recipe, raw["recipe"], "/recipe"),
+                "data": build(DataSpec, data, "/data"),
+                "hyperparameters": build(
+                    HyperParameters, object_at(raw, "hyperparameters"), "/hyperparameters"
                 ),
-                "resources": _build(Resources, resources, "/resources"),
-                "compression": _build(CompressionSpec, compression, "/compression"),
-                "training": _training(dict(_object(raw, "training"))),
+                "resources": build(Resources, resources, "/resources"),
+                "compression": build(CompressionSpec, compression, "/compression"),
+                "training": _training(dict(object_at(raw, "training"))),
             },
             "",
         )
@@ -254,25 +248,25 @@ class RunSpec:
     def check(self) -> None:
         """Raise BadSpec for a number or a path that no run could use."""
         hyper, data = self.hyperparameters, self.data
-        _require(data.format in FORMATS, "/data/format", f"must be one of {', '.join(FORMATS)}")
+        require(data.format in FORMATS, "/data/format", f"must be one of {', '.join(FORMATS)}")
         inside = bool(data.path) and not data.path.startswith("/") and ".." not in data.path.split("/")
-        _require(inside, "/data/path", "must stay inside the run folder")
-        _require(hyper.epochs >= 1, "/hyperparameters/epochs", "must be at least 1")
-        _require(hyper.batch_size >= 1, "/hyperparameters/batch_size", "must be at least 1")
-        _require(0 < hyper.learning_rate < math.inf, "/hyperparameters/learning_rate", "must be above 0")
-        _require(0 <= hyper.weight_decay < math.inf, "/hyperparameters/weight_decay", "must not be negative")
+        require(inside, "/data/path", "must stay inside the run folder")
+        require(hyper.epochs >= 1, "/hyperparameters/epochs", "must be at least 1")
+        require(hyper.batch_size >= 1, "/hyperparameters/batch_size", "must be at least 1")
+        require(0 < hyper.learning_rate < math.inf, "/hyperparameters/learning_rate", "must be above 0")
+        require(0 <= hyper.weight_decay < math.inf, "/hyperparameters/weight_decay", "must not be negative")
         known = ", ".join(OPTIMIZERS)
-        _require(hyper.optimizer in OPTIMIZERS, "/hyperparameters/optimizer", f"must be one of {known}")
-        _require(0 < hyper.holdout < 1, "/hyperparameters/holdout", "must be between 0 and 1")
-        _require(0 <= hyper.seed < 2**32, "/hyperparameters/seed", "must be between 0 and 4294967295")
-        _require(self.resources.processes >= 1, "/resources/processes", "must be at least 1")
-        _require(self.resources.gpus >= 0, "/resources/gpus", "must not be negative")
-        _require(
+        require(hyper.optimizer in OPTIMIZERS, "/hyperparameters/optimizer", f"must be one of {known}")
+        require(0 < hyper.holdout < 1, "/hyperparameters/holdout", "must be between 0 and 1")
+        require(0 <= hyper.seed < 2**32, "/hyperparameters/seed", "must be between 0 and 4294967295")
+        require(self.resources.processes >= 1, "/resources/processes", "must be at least 1")
+        require(self.resources.gpus >= 0, "/resources/gpus", "must not be negative")
+        require(
             0 <= self.compression.max_accuracy_drop <= 1,
             "/compression/max_accuracy_drop",
             "is a share between 0 and 1",
         )
-        _require(0 < self.compression.sparsity < 1, "/compression/sparsity", "must be between 0 and 1")
+        require(0 < self.compression.sparsity < 1, "/compression/sparsity", "must be between 0 and 1")
         _check_training(self.training)
 
 
@@ -358,41 +352,28 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     return [Event.from_line(line) for line in chunk[:end].decode().splitlines() if line], offset + end
 
 
-E = TypeVar("E", bound=StrEnum)
-T = TypeVar("T")
-
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "int | None": (int, type(None)),
-    "float | None": (int, float, type(None)),
-    "int | str": (int, str),
-}
-
-
 def _training(raw: dict[str, Any]) -> TrainingSpec:
     early = raw.get("early_stopping")
     if early is not None:
-        _require(isinstance(early, dict), "/training/early_stopping", "must be an object or null")
-        raw["early_stopping"] = _build(EarlyStopping, early, "/training/early_stopping")
-    return _build(TrainingSpec, raw, "/training")
+        require(isinstance(early, dict), "/training/early_stopping", "must be an object or null")
+        raw["early_stopping"] = build(EarlyStopping, early, "/training/early_stopping")
+    return build(TrainingSpec, raw, "/training")
 
 
 def _check_training(training: TrainingSpec) -> None:
     def positive(name: str, least: float = 0.0) -> None:
         value = getattr(training, name)
         holds = value is None or least < value < math.inf
-        _require(holds, f"/training/{name}", f"must be above {least:g}")
+        require(holds, f"/training/{name}", f"must be above {least:g}")
 
     def one_of(name: str, known: tuple[str, ...]) -> None:
-        _require(getattr(training, name) in known, f"/training/{name}", f"must be one of {', '.join(known)}")
+        require(getattr(training, name) in known, f"/training/{name}", f"must be one of {', '.join(known)}")
 
     one_of("schedule", SCHEDULES)
     one_of("compile", ("off", "on"))
     pieces = training.grad_accumulation
     fits = pieces == "auto" or (isinstance(pieces, int) and pieces >= 1)
-    _require(fits, "/training/grad_accumulation", 'must be "auto" or a number from 1 on')
+    require(fits, "/training/grad_accumulation", 'must be "auto" or a number from 1 on')
     for name in ("clip_norm", "checkpoint_every_s", "checkpoint_every_steps", "keep_checkpoints"):
         positive(name)
     positive("warmup_steps", least=-1)
@@ -400,38 +381,5 @@ def _check_training(training: TrainingSpec) -> None:
     if early := training.early_stopping:
         known = ", ".join(WATCHED_METRICS)
         pointer = "/training/early_stopping"
-        _require(early.metric in WATCHED_METRICS, f"{pointer}/metric", f"must be one of {known}")
-        _require(early.patience >= 1, f"{pointer}/patience", "must be at least 1")
-
-
-def _require(holds: bool, pointer: str, detail: str) -> None:
-    if not holds:
-        raise BadSpec(pointer, detail)
-
-
-def _object(raw: dict[str, Any], name: str) -> dict[str, Any]:
-    value = raw.get(name, {})
-    _require(isinstance(value, dict), f"/{name}", "must be an object")
-    return value  # type: ignore[no-any-return]
-
-
-def _build(kind: type[T], raw: dict[str, Any], pointer: str) -> T:
-    """Make one of the dataclasses above, or name the field that is missing, unknown or mistyped."""
-    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-    for name, value in raw.items():
-        _require(name in known, f"{pointer}/{name}", "is not a field of a run spec")
-        expected = _JSON_TYPES.get(str(known[name].type))
-        if expected and (isinstance(value, bool) or not isinstance(value, expected)):
-            raise BadSpec(f"{pointer}/{name}", f"must be {known[name].type}, not {value!r}")
-    for name, item in known.items():
-        needed = item.default is MISSING and item.default_factory is MISSING
-        _require(not needed or name in raw, f"{pointer}/{name}", "is required")
-    return kind(**raw)
-
-
-def _choice(kind: type[E], value: object, pointer: str) -> E:
-    try:
-        return kind(str(value))
-    except ValueError:
-        known = ", ".join(kind)
-        raise BadSpec(pointer, f"{value!r} is not one of {known}") from None
+        require(early.metric in WATCHED_METRICS, f"{pointer}/metric", f"must be one of {known}")
+        require(early.patience >= 1, f"{pointer}/patience", "must be at least 1")
