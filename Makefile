@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python manage.py
 
-.PHONY: help up demo install install-dev test lint types chaos screens clean
+.PHONY: help up demo install install-dev test lint types chaos screens bench clean
 
 help: ## what can I do here?
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,11 @@ chaos: install-dev ## kill things on purpose
 screens: install-dev ## screenshots of every page into var/screens/
 	@$(BIN)/python -m tests.chromium
 	@$(RUN) screens $(ARGS)
+
+bench: install-dev ## measure: make bench NAME=training
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=training|compression"; exit 1; }
+	@$(BIN)/python -m bench.$(NAME) $(ARGS)
+	@$(BIN)/python -m bench.report
 
 clean: ## delete what was made at run time, data included
 	@echo "This deletes var/ with all data. Type yes:" && read answer && if [ "$$answer" = yes ]; then $(BIN)/python -m console.embedded destroy; else echo "Nothing was deleted."; fi

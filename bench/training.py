@@ -1,0 +1,347 @@
+"""How fast the engine trains and starts, what its telemetry costs, and whether kills are survived.
+
+python -m bench.training [throughput] [start] [telemetry] [kills] [--trials N] [--rounds N]
+
+Everything that is compared takes turns in one run; ratios are medians. Two ranks share this machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from bench.report import machine, write_result
+from trainer.contract import (
+    CHECKPOINTS_DIR,
+    EVENTS_FILE,
+    DataSpec,
+    Event,
+    EventKind,
+    HyperParameters,
+    Recipe,
+    Resources,
+    RunSpec,
+    TrainingSpec,
+    read_events,
+)
+from trainer.control import Control
+from trainer.events import Events
+from trainer.prepare import Run, prepare
+
+HOME = Path(__file__).resolve().parents[1]
+EPOCHS, BATCH = 12, 64
+HANG_S = 120.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    metrics: dict[str, float] = {}
+    notes = [f"scikit-learn digits, batch {BATCH}, one thread a rank; {chosen.rounds} rounds."]
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in chosen.parts or list(PARTS):
+            folder = Path(temporary) / name
+            folder.mkdir()
+            PARTS[name](folder, chosen, metrics, notes)
+    if not torch.cuda.is_available():
+        notes.append("gpu_throughput_vs_bare, gpu_mfu: not measured, no GPU at hand.")
+    notes.append("throughput_vs_best_peer_2p: not measured, the peers are not installed.")
+    write_result("training", metrics, notes, machine())
+
+
+def throughput(folder: Path, chosen: argparse.Namespace, metrics: dict[str, float], notes: list[str]) -> None:
+    """Steps a second of a whole run with events, control and checkpoints, against the bare loop."""
+    for ranks in (1, 2):
+        ratios = []
+        for turn in range(chosen.rounds):
+            spec = digits_run(folder / f"{ranks}-{turn}", processes=ranks, epochs=EPOCHS)
+            pair = [lambda s=spec, r=ranks: bare(s, r), lambda s=spec, r=ranks: ours(s, r)]
+            order = (0, 1) if turn % 2 == 0 else (1, 0)
+            pace = {place: pair[place]() for place in order}
+            ratios.append(pace[1] / pace[0])
+            print(f"{ranks} rank(s): bare {pace[0]:.1f} steps/s, ours {pace[1]:.1f}, {ratios[-1]:.3f}")
+        metrics[f"throughput_vs_bare_{ranks}p"] = round(statistics.median(ratios), 3)
+        notes.append(f"throughput {ranks}p, each round: " + ", ".join(f"{one:.3f}" for one in ratios))
+
+
+def start(folder: Path, chosen: argparse.Namespace, metrics: dict[str, float], notes: list[str]) -> None:
+    """From the call to the first step's loss in events.jsonl, two ranks."""
+    cold, warm = [], []
+    with warm_parent(folder) as parent:
+        for turn in range(chosen.rounds):
+            one = points_run(folder / f"cold-{turn}", epochs=2)
+            cold.append(first_step_s(one, torchrun("trainer", 2, ["train", str(one)])))
+            two = points_run(folder / f"warm-{turn}", epochs=2)
+            warm.append(first_step_s(two, warm_run(parent, two, 2)))
+            print(f"first step: cold {cold[-1]:.2f} s, warm {warm[-1]:.3f} s")
+    ratios = [b / a for a, b in zip(cold, warm, strict=True)]
+    metrics["first_step_vs_cold_torchrun"] = round(statistics.median(ratios), 4)
+    notes.append(
+        f"first step, medians: cold {statistics.median(cold):.2f} s, warm {statistics.median(warm):.3f} s."
+    )
+
+
+def telemetry(folder: Path, chosen: argparse.Namespace, metrics: dict[str, float], notes: list[str]) -> None:
+    """One metric for each millisecond of work, against the same work in silence."""
+    torch.set_num_threads(1)
+    x = torch.randn(256, 256)
+    once = statistics.median(timed(lambda: busy(x, 1)) for _ in range(300))
+    work = max(1, round(0.001 / once))
+    speaking, silent = Events(folder / "e"), Events(None)
+    ratios, said, took = [], 0, 0.0
+    for turn in range(120):
+        pair = {}
+        for events in (speaking, silent) if turn % 2 else (silent, speaking):
+            began = time.perf_counter()
+            for step in range(200):
+                busy(x, work)
+                events.metric("train/loss", 1.0, step=step)
+            pair[events] = time.perf_counter() - began
+        ratios.append(pair[speaking] / pair[silent])
+        said, took = said + 200, took + pair[speaking]
+    speaking.close()
+    metrics["telemetry_overhead_percent"] = round(100 * (statistics.median(ratios) - 1), 2)
+    notes.append(f"telemetry: {said / took:.0f} metrics a second while speaking; median of 120 pairs.")
+
+
+def kills(folder: Path, chosen: argparse.Namespace, metrics: dict[str, float], notes: list[str]) -> None:
+    """kill -9 of a rank or of the agent at a random step; then the next attempt must end as if unharmed."""
+    dice = random.Random(11)
+    recovered = mismatches = hangs = 0
+    with warm_parent(folder) as parent:
+        whole = points_run(folder / "whole", epochs=20)
+        subprocess.run(warm_run(parent, whole, 2), cwd=whole.parent, env=environment(), check=True)
+        expected, weights = losses(whole), last_weights(whole)
+        for trial in range(chosen.trials):
+            spec = points_run(folder / f"t{trial}", epochs=20)
+            at, victim = dice.randrange(5, len(expected) - 5), dice.choice(["rank 0", "rank 1", "agent"])
+            harm(spec, parent, at=at, victim=victim)
+            try:
+                subprocess.run(
+                    warm_run(parent, spec, 2), cwd=spec.parent, env=environment(), check=True, timeout=HANG_S
+                )
+                recovered += 1
+            except subprocess.TimeoutExpired:
+                hangs += 1
+            except subprocess.CalledProcessError:
+                pass
+            else:
+                found = losses(spec)
+                wrong = sum(found.get(step) != loss for step, loss in expected.items())
+                mismatches += wrong + len(set(found) - set(expected)) + (last_weights(spec) != weights)
+            print(f"trial {trial + 1}: {victim} at step {at}; {recovered} recovered, {mismatches} mismatches")
+    metrics |= {
+        "kill_trials": chosen.trials,
+        "kill_recoveries": recovered,
+        "kill_step_mismatches": mismatches,
+    }
+    notes.append(f"kills: {hangs} hangs; started by the warm parent, two ranks, {len(expected)} steps.")
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace, dict[str, float], list[str]], None]] = {
+    "throughput": throughput,
+    "start": start,
+    "telemetry": telemetry,
+    "kills": kills,
+}
+
+
+def digits_run(folder: Path, *, processes: int, epochs: int) -> Path:
+    digits = load_digits()
+    for index, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        path = folder / "data" / "images" / str(label) / f"{index:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(path)
+    spec = RunSpec(
+        run_id="bench",
+        recipe=Recipe.IMAGE,
+        data=DataSpec(path="data/images", format="images"),
+        hyperparameters=HyperParameters(epochs=epochs, batch_size=BATCH),
+        resources=Resources(processes=processes),
+    )
+    (folder / "spec.json").write_text(spec.to_json())
+    return folder / "spec.json"
+
+
+def points_run(folder: Path, *, epochs: int) -> Path:
+    """A small table: quick to read, and its network has dropout."""
+    dice = np.random.default_rng(3)
+    kinds = dice.integers(0, 3, 600)
+    points = dice.normal(size=(600, 4)) + kinds[:, None]
+    lines = ["a,b,c,d,kind"]
+    lines += [",".join(f"{x:.4f}" for x in row) + f",k{k}" for row, k in zip(points, kinds, strict=True)]
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "table.csv").write_text("\n".join(lines) + "\n")
+    spec = RunSpec(
+        run_id="bench",
+        recipe=Recipe.TABULAR,
+        data=DataSpec(path="data/table.csv", format="csv", label="kind"),
+        hyperparameters=HyperParameters(epochs=epochs, batch_size=16),
+        resources=Resources(processes=2),
+    )
+    spec = replace(spec, training=TrainingSpec(checkpoint_every_steps=10))
+    (folder / "spec.json").write_text(spec.to_json())
+    return folder / "spec.json"
+
+
+def bare(spec: Path, ranks: int) -> float:
+    folder = spec.parent
+    run = Run(
+        folder=folder,
+        spec=RunSpec.from_json(spec.read_text()),
+        events=Events(None),
+        control=Control(folder / "none"),
+    )
+    ready = prepare(run)
+    cpu = torch.device("cpu")
+    (x, y), (x_held, y_held) = (ready.tensors(rows, cpu) for rows in (ready.split.train, ready.split.holdout))
+    np.savez(folder / "bare.npz", x=x, y=y, x_held=x_held, y_held=y_held)
+    (folder / "transform.json").write_text(json.dumps(ready.transform))
+    words = [str(folder / "bare.npz"), str(folder / "transform.json"), str(EPOCHS), str(BATCH)]
+    done = subprocess.run(
+        torchrun("bench.bare", ranks, words),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    said = json.loads(done.stdout)
+    return said["steps"] / said["seconds"]
+
+
+def ours(spec: Path, ranks: int) -> float:
+    """From the end of the first epoch to the end of the last, by the engine's own clock."""
+    subprocess.run(
+        torchrun("trainer", ranks, ["train", str(spec)]), cwd=spec.parent, env=environment(), check=True
+    )
+    ends = [event for event in told(spec, EventKind.METRIC) if event.data["name"] == "val/accuracy"]
+    first, last = ends[0], ends[-1]
+    seconds = (datetime.fromisoformat(last.at) - datetime.fromisoformat(first.at)).total_seconds()
+    return (last.data["step"] - first.data["step"]) / seconds
+
+
+def torchrun(module: str, ranks: int, words: list[str]) -> list[str]:
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost"]
+    return [*start, "--nproc-per-node", str(ranks), "-m", module, *words]
+
+
+def warm_run(parent: Path, spec: Path, ranks: int) -> list[str]:
+    return [sys.executable, "-m", "trainer.warm", "run", str(parent), str(spec), str(ranks), "train"]
+
+
+@contextlib.contextmanager
+def warm_parent(folder: Path) -> Iterator[Path]:
+    path = folder / "w.sock"
+    command = [sys.executable, "-m", "trainer.warm", "serve", str(path)]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield path
+        finally:
+            process.kill()
+
+
+def first_step_s(spec: Path, command: list[str]) -> float:
+    began = time.perf_counter()
+    with subprocess.Popen(command, cwd=spec.parent, env=environment()) as process:
+        while not told(spec, EventKind.METRIC):
+            if process.poll() not in (None, 0):
+                raise RuntimeError(f"the run ended with {process.returncode}")
+            time.sleep(0.002)
+        took = time.perf_counter() - began
+        process.wait()
+    return took
+
+
+def harm(spec: Path, parent: Path, *, at: int, victim: str) -> None:
+    """Start a run and kill one of its processes once step `at` is told."""
+    command = warm_run(parent, spec, 2)
+    log = (spec.parent / "engine.log").open("wb")
+    with (
+        log,
+        subprocess.Popen(command, cwd=spec.parent, env=environment(), stdout=log, stderr=log) as process,
+    ):
+        while process.poll() is None and max(losses(spec), default=0) < at:
+            time.sleep(0.002)
+        family = gang(spec.parent)
+        agents = [pid for pid, above in family.items() if above not in family]
+        ranks = sorted(pid for pid, above in family.items() if above in family)
+        wanted = agents if victim == "agent" else ranks[int(victim[-1]) :]
+        with contextlib.suppress(ProcessLookupError):
+            for pid in wanted[:1]:
+                os.kill(pid, signal.SIGKILL)
+        process.wait(timeout=HANG_S)
+
+
+def gang(folder: Path) -> dict[int, int]:
+    """Forked processes that work in this folder, with their parents."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            words = (entry / "cmdline").read_bytes()
+            if b"serve" in words and (entry / "cwd").readlink() == folder.resolve():
+                found[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    return found
+
+
+def told(spec: Path, kind: EventKind) -> list[Event]:
+    return [event for event in read_events(spec.parent / EVENTS_FILE)[0] if event.kind is kind]
+
+
+def losses(spec: Path) -> dict[int, float]:
+    """Loss by step; NaN, equal to nothing, for a step that was told with two values."""
+    found: dict[int, float] = {}
+    for event in told(spec, EventKind.METRIC):
+        if event.data["name"] == "train/loss":
+            step, value = event.data["step"], event.data["value"]
+            found[step] = value if found.get(step, value) == value else float("nan")
+    return found
+
+
+def last_weights(spec: Path) -> bytes:
+    folders = (spec.parent / CHECKPOINTS_DIR).glob("step-*")
+    newest = max(folders, key=lambda path: int(path.name.removeprefix("step-")))
+    return (newest / "model.safetensors").read_bytes()
+
+
+def environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    share = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return {**kept, **share, "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"}
+
+
+def busy(x: torch.Tensor, times: int) -> None:
+    for _ in range(times):
+        torch.mm(x, x)
+
+
+def timed(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
