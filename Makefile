@@ -41,7 +41,7 @@ lint: install-dev ## ruff, mypy, import contracts, missing migrations, deploy ch
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy console tenants billing jobs trainer
 	@$(RUN) makemigrations --check --dry-run
-	@TAUON_URL=https://tauon.example.org TAUON_HOSTS=tauon.example.org TAUON_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') TAUON_MASTER_KEY=check TAUON_EMAIL_BACKEND=django.core.mail.backends.smtp.EmailBackend $(RUN) check --deploy --fail-level WARNING
+	@TAUON_URL=https://tauon.example.org TAUON_HOSTS=tauon.example.org TAUON_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') TAUON_MASTER_KEY=check TAUON_EMAIL_BACKEND=django.core.mail.backends.smtp.EmailBackend TAUON_EMAIL_VERIFICATION=mandatory $(RUN) check --deploy --fail-level WARNING
 
 chaos: install-dev ## kill things on purpose
 	@$(BIN)/python -m pytest -q -m chaos $(ARGS)

@@ -11,7 +11,13 @@ from django.core import checks
 
 def register_all() -> None:
     checks.register(hosts_are_named)
-    for check in (address_is_https, keys_come_from_outside, mail_leaves_the_machine, debug_is_off):
+    for check in (
+        address_is_https,
+        keys_come_from_outside,
+        mail_leaves_the_machine,
+        addresses_are_confirmed,
+        debug_is_off,
+    ):
         checks.register(check, checks.Tags.security, deploy=True)
 
 
@@ -62,6 +68,19 @@ def mail_leaves_the_machine(app_configs: Any, **options: Any) -> list[checks.Che
             "Invitations are only printed on the terminal.",
             hint="Set TAUON_EMAIL_BACKEND=django.core.mail.backends.smtp.EmailBackend and TAUON_EMAIL_HOST.",
             id="tauon.W001",
+        )
+    ]
+
+
+def addresses_are_confirmed(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """An object is shared with an e-mail address: whoever signs up with it must have shown that it is theirs."""
+    if settings.ACCOUNT_EMAIL_VERIFICATION == "mandatory":
+        return []
+    return [
+        checks.Error(
+            "People may sign in with an e-mail address they never confirmed.",
+            hint="Set TAUON_EMAIL_VERIFICATION=mandatory.",
+            id="tauon.E005",
         )
     ]
 

@@ -28,7 +28,7 @@ def var_dir() -> Path:
     """The folder for everything that is made at run time; `TAUON_VAR` moves it."""
     folder = Path(os.environ.get("TAUON_VAR") or BASE_DIR / "var").resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # secrets and data: for nobody else
     except OSError as error:
         raise BadEnvironment(
             "TAUON_VAR", f"{folder} cannot be made: {error.strerror}. {NAME_ANOTHER}"

@@ -17,6 +17,7 @@ def found(**options) -> set[str]:
         ({"ALLOWED_HOSTS": ["*"]}, "tauon.E001"),
         ({"HTTPS": False}, "tauon.E002"),
         ({"DEBUG": True}, "tauon.E004"),
+        ({"ACCOUNT_EMAIL_VERIFICATION": "optional"}, "tauon.E005"),
         ({"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}, "tauon.W001"),
     ],
 )

@@ -96,7 +96,10 @@ class Command(BaseCommand):
         welcome = first_start.welcome()
         manager = honcho.manager.Manager()
         for name, command in processes(host, port, gateway_port).items():
-            manager.add_process(name, f"exec {command}", env=environment, cwd=str(settings.BASE_DIR))
+            # the gateway faces the world and asks no database: it gets no password to lose
+            hidden = {"DATABASE_URL", "TAUON_MASTER_KEY", "TAUON_SECRET_KEY"} if name == "gateway" else set()
+            own = {key: value for key, value in environment.items() if key not in hidden}
+            manager.add_process(name, f"exec {command}", env=own, cwd=str(settings.BASE_DIR))
         greeter = threading.Thread(
             target=self._greet,
             args=(url, gateway_url, (host, port, gateway_port), welcome, environment, demo),
