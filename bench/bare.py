@@ -1,7 +1,8 @@
 """What a practitioner would write by hand: one file, DDP, no events, no checkpoints. Run under torchrun.
 
-torchrun -m bench.bare data.npz transform.json EPOCHS BATCH; rank 0 prints seconds and steps as JSON, the first epoch apart.
-"""  # noqa: E501
+torchrun -m bench.bare data.npz transform.json EPOCHS BATCH; rank 0 prints seconds and steps as JSON, without the
+first epoch.
+"""
 
 from __future__ import annotations
 

@@ -34,20 +34,26 @@ def machine() -> dict[str, Any]:
 def write_result(
     name: str, metrics: Mapping[str, float], notes: Sequence[str], where: Mapping[str, Any]
 ) -> Path:
-    """Print a table and write results/NAME.json."""
+    """Print a table and write results/NAME.json. Metrics and notes of parts not run this time stay."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    before = json.loads(path.read_text()) if path.exists() else {"metrics": {}, "notes": []}
     date = datetime.now(UTC).isoformat(timespec="seconds")
     result = {
         "name": name,
         "date": date,
         "machine": dict(where),
-        "metrics": dict(metrics),
-        "notes": list(notes),
+        "metrics": {**before["metrics"], **metrics},
+        "notes": [*(one for one in before["notes"] if _about(one) not in map(_about, notes)), *notes],
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     print(section(result))
     return path
+
+
+def _about(note: str) -> str:
+    """What a note is about stands before its colon."""
+    return note.split(":", 1)[0]
 
 
 def section(result: Mapping[str, Any]) -> str:
