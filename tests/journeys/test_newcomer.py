@@ -12,10 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from console.demo_data import digits_zip
 from tests.browser import open_browser, open_page
+from tests.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("stack")]
 FINAL = re.compile("succeeded|failed|cancelled")
@@ -100,13 +101,13 @@ def test_a_newcomer_goes_from_sign_in_to_invoice(stack, chrome, daphne, tmp_path
         job = page.url.rstrip("/").split("/")[-1]
 
         # live points arrive, the socket is cut, the web server dies and comes back; no gap and no double
-        points_above(page, 20)
+        points_above(page, stack, 20)
         page.evaluate("() => document.querySelector('live-job').socket.close()")
-        points_above(page, 60)
+        points_above(page, stack, 60)
         daphne.kill()
         time.sleep(1)
         daphne.start()
-        points_above(page, int(live.get_attribute("data-points")) + 20)
+        points_above(page, stack, int(live.get_attribute("data-points")) + 20)
         expect(live).to_have_attribute("data-status", FINAL, timeout=120_000)
         expect(live).to_have_attribute("data-status", "succeeded")
         said = events(page, job)
@@ -171,12 +172,21 @@ def within_a_second(holds: Callable[[], bool], otherwise: str) -> None:
         assert time.monotonic() < deadline, f"{otherwise} after a second"
 
 
-def points_above(page: Page, number: int) -> None:
-    page.wait_for_function(
-        "number => Number(document.querySelector('live-job').dataset.points) > number",
-        arg=number,
-        timeout=90_000,
-    )
+def points_above(page: Page, stack: Stack, number: int) -> None:
+    """Wait for the live page to show more points; else say what the job, its stream and the log say."""
+    try:
+        page.wait_for_function(
+            "number => Number(document.querySelector('live-job').dataset.points) > number",
+            arg=number,
+            timeout=90_000,
+        )
+    except TimeoutError as late:
+        live = page.locator("live-job").evaluate("element => ({...element.dataset})")
+        job = page.url.rstrip("/").split("/")[-1]
+        said = "\n".join(str(event) for event in events(page, job)[-20:])
+        raise AssertionError(
+            f"not more than {number} points\n{live}\n{said}\n{stack.log()[-6000:]}"
+        ) from late
 
 
 def events(page: Page, job: str) -> list[dict]:

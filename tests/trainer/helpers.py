@@ -253,8 +253,9 @@ class Worker:
     def client(self) -> WorkerClient:
         return WorkerClient(self.socket)
 
-    def stop(self) -> int:
-        if self.process.poll() is None:
+    def stop(self, *, told: bool = False) -> int:
+        """Its exit code. `told`: it was sent SIGTERM already; a second one could meet it past its handlers."""
+        if not told:
             self.process.terminate()
         code = self.process.wait(timeout=30)
         for pipe in (self.process.stdout, self.process.stderr):

@@ -295,7 +295,7 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_with_zero(table: Path, tmp
     worker.process.send_signal(signal.SIGTERM)
     statuses = [client.receive()[1] for _ in range(49)]
     assert set(statuses) <= {200, 503}
-    assert worker.stop() == 0
+    assert worker.stop(told=True) == 0
     assert not worker.socket.exists()
     client.close()
 
