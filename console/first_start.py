@@ -36,6 +36,7 @@ def first_person() -> tuple[User, str | None]:
     """The person the installation begins with: staff, owner of the first tenant. A token only when just made."""
     email = os.environ.get("TAUON_ADMIN_EMAIL", "admin@localhost").lower()
     person = User.objects.filter(email=email).first() or User.objects.create_superuser(email)
+    accounts.confirm_address(person)  # whoever starts the installation named it
     if person.memberships.exists():
         return person, None
     tenants.create_tenant(actor_from_user(person), name=FIRST_TENANT)

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 from tenants import http
 from tenants.models import ApiToken, Membership, Tenant, User
 from tenants.roles import SCOPES
+from tenants.services import accounts
 
 BrowserOf = Callable[[User], Client]
 ApiOf = Callable[..., APIClient]
@@ -21,8 +22,12 @@ def make_tenant(name: str = "Lab", **fields: Any) -> Tenant:
     return Tenant.objects.create(name=name, slug=slug, **fields)
 
 
-def make_user(email: str, *, tenant: Tenant | None = None, role: str = "member", **fields: Any) -> User:
+def make_user(
+    email: str, *, tenant: Tenant | None = None, role: str = "member", confirmed: bool = True, **fields: Any
+) -> User:
     user = User.objects.create_user(email, "correct horse battery", **fields)
+    if confirmed:
+        accounts.confirm_address(user)
     if tenant is not None:
         Membership.objects.create(tenant=tenant, user=user, role=role)
         user.active_tenant = tenant

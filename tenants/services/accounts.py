@@ -1,10 +1,11 @@
-"""One-time sign-in links: how the first person gets in without a default password."""
+"""Whose address is confirmed, and one-time sign-in links: how the first person gets in without a password."""
 
 from __future__ import annotations
 
 import secrets
 from datetime import timedelta
 
+from allauth.account.models import EmailAddress
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
@@ -22,6 +23,25 @@ class LinkUsedUp(Conflict):
 
     status = 410
     code = "link_used_up"
+
+
+def confirm_address(person: User) -> None:
+    """Note that this person's address is theirs: the operator named it, or a mailed link came back from it."""
+    address, _made = EmailAddress.objects.get_or_create(
+        user=person, email=person.email.lower(), defaults={"primary": True}
+    )
+    address.set_verified()  # does nothing where somebody else has confirmed the same address
+
+
+def confirmed_person(email: str) -> User | None:
+    """The active person who signs in with this address and has shown that it is theirs."""
+    wanted = email.strip().lower()
+    return User.objects.filter(
+        email__iexact=wanted,
+        is_active=True,
+        emailaddress__email__iexact=wanted,
+        emailaddress__verified=True,
+    ).first()
 
 
 def make_sign_in_link(user: User) -> str:

@@ -13,6 +13,7 @@ from tenants.actor import Actor
 from tenants.errors import Invalid
 from tenants.models import ApiToken, User
 from tenants.roles import GRANTABLE
+from tenants.services import accounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,9 @@ def share(
 def unshare(actor: Actor, target: Any, *, with_email: str = "", with_token: str | ApiToken = "") -> None:
     """Take every grant on this object away from one person or token. Twice is as good as once."""
     permissions.require(actor, f"{target.NOUN}.share", target)
-    holder = _holder(actor, with_email, with_token)
+    holder = _holder_on(target, with_email) if with_email else _holder(actor, with_email, with_token)
+    if holder is None:  # whoever holds nothing here is not looked up: that would tell who has an account
+        return
     with transaction.atomic():
         permissions.revoke(target, to=holder)
         audit.record(actor, f"{_noun(target)}.unshared", target, **{"with": _label(holder)})
@@ -81,9 +84,12 @@ def _holder(actor: Actor, with_email: str, with_token: str | ApiToken) -> User |
     if bool(with_email) == bool(with_token):
         raise Invalid.at("/email", "one_of", _("Name one person by e-mail address or one token, not both."))
     if with_email:
-        person: User | None = User.objects.filter(email__iexact=with_email.strip()).first()
-        if person is None:
-            text = _("Nobody signs in here with %(email)s. Ask them to sign up first, then share again.")
+        person = accounts.confirmed_person(with_email)
+        if person is None:  # one answer for both, so that it does not tell who has an account
+            text = _(
+                "%(email)s is not the confirmed address of anybody here. "
+                "Ask them to sign up and to confirm it, then share again."
+            )
             raise Invalid.at("/email", "unknown_person", text % {"email": with_email})
         return person
     public_id = with_token if isinstance(with_token, str) else with_token.public_id
@@ -91,6 +97,13 @@ def _holder(actor: Actor, with_email: str, with_token: str | ApiToken) -> User |
     if token is None:
         raise Invalid.at("/token", "unknown_token", _("Your tenant has no token with this id."))
     return token
+
+
+def _holder_on(target: Any, with_email: str) -> User | None:
+    """The person of this address among those who hold something on the object."""
+    wanted = with_email.strip().lower()
+    holders = (one for one, _verbs in permissions.grants(target) if isinstance(one, User))
+    return next((one for one in holders if one.email.lower() == wanted), None)
 
 
 def _label(holder: User | ApiToken) -> str:

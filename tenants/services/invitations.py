@@ -19,6 +19,7 @@ from tenants.actor import Actor, ActorKind
 from tenants.errors import Conflict, Forbidden, Hidden, Invalid, NotSignedIn
 from tenants.models import Invitation, Membership, User
 from tenants.permissions import require
+from tenants.services import accounts
 from tenants.services.tenants import checked_role, roles_given_by
 
 INVITATION_LASTS = timedelta(days=7)
@@ -101,6 +102,7 @@ def accept_invitation(actor: Actor, token: str) -> Membership:
         invitation.save(update_fields=["accepted_at"])
         User.objects.filter(pk=person.pk).update(active_tenant=invitation.tenant)
         person.active_tenant = invitation.tenant
+        accounts.confirm_address(person)  # the link went to this address and nowhere else
         if made:
             audit.record(actor, "member.joined", membership, role=membership.role)
             outbox.enqueue("jobs.publish_routes")

@@ -8,8 +8,8 @@ from jobs.models import Dataset, Endpoint
 from tenants import http, outbox, permissions
 from tenants.errors import Forbidden, Hidden, Invalid
 from tenants.models import ApiToken, AuditEntry
-from tenants.services import grants
-from tests.factories import make_token
+from tenants.services import accounts, grants
+from tests.factories import make_token, make_user
 
 
 @pytest.fixture
@@ -95,3 +95,31 @@ def test_a_token_of_another_tenant_is_not_known_here(as_ana, cy, endpoint):
     make_token(cy)
     with pytest.raises(Invalid):
         grants.share(as_ana, endpoint, permission="endpoints.view", with_token=ApiToken.objects.get())
+
+
+def test_an_object_is_shared_with_a_confirmed_address_only(as_ana, as_cy, endpoint):
+    dan = make_user("dan@example.org", confirmed=False)
+    said = {}
+    for email in ("dan@example.org", "nobody@example.org"):
+        with pytest.raises(Invalid) as refusal:
+            grants.share(as_ana, endpoint, permission="endpoints.view", with_email=email)
+        fault = refusal.value.faults[0]
+        said[email] = (fault.pointer, fault.code, fault.detail.replace(email, "…"))
+    assert said["dan@example.org"] == said["nobody@example.org"]  # it does not tell who has an account
+    assert "confirm" in fault.detail
+    accounts.confirm_address(dan)
+    grants.share(as_ana, endpoint, permission="endpoints.view", with_email="dan@example.org")
+
+
+def test_an_address_that_somebody_else_confirmed_opens_nothing(as_ana, endpoint):
+    dan, eve = make_user("dan@example.org", confirmed=False), make_user("eve@example.org")
+    eve.emailaddress_set.create(email="dan@example.org", verified=True)
+    accounts.confirm_address(dan)
+    with pytest.raises(Invalid):
+        grants.share(as_ana, endpoint, permission="endpoints.view", with_email="dan@example.org")
+
+
+def test_taking_back_does_not_tell_who_has_an_account(as_ana, cy, endpoint):
+    for email in (cy.email, "nobody@example.org"):
+        grants.unshare(as_ana, endpoint, with_email=email)
+    assert not AuditEntry.objects.exists()

@@ -14,6 +14,7 @@ from tenants.actor import NOBODY
 from tenants.errors import Forbidden, Hidden, Invalid, NotSignedIn
 from tenants.http import actor_from_user
 from tenants.models import AuditEntry, Invitation, Membership, User
+from tenants.services import accounts
 from tenants.services import invitations as service
 from tests.factories import make_token, make_user
 from tests.tenants.conftest import at_once, token_in
@@ -30,6 +31,13 @@ def test_an_invited_person_joins_with_the_role_they_were_given(as_ana, dan, tena
     assert (membership.tenant, membership.user, membership.role) == (tenant, dan, "viewer")
     assert User.objects.get(pk=dan.pk).active_tenant == tenant
     assert set(AuditEntry.objects.values_list("action", flat=True)) == {"member.invited", "member.joined"}
+
+
+def test_the_mailed_link_confirms_the_address_of_who_uses_it(as_ana, invite):
+    dan = make_user("dan@example.org", confirmed=False)
+    assert accounts.confirmed_person("dan@example.org") is None
+    service.accept_invitation(actor_from_user(dan), invite(as_ana, "dan@example.org"))
+    assert accounts.confirmed_person("Dan@example.org") == dan
 
 
 def test_the_mail_says_who_invites_where_and_the_link_is_not_kept(as_ana, invite, tenant):
