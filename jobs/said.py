@@ -41,6 +41,10 @@ _SENTENCES = (
     _("Only %(n)s different rows: at least %(least)s are needed to train and to test."),
     # trainer: the machine, the verdicts and the methods of a report
     _("%(machine)s, one thread"),
+    _(
+        "This model is not clearly better than always answering %(what)s, which is right for %(share)s %% of the "
+        "held-out rows: look at the labels and columns, train longer, or add rows."
+    ),
     _("The yardstick: the others are compared with it."),
     _("%(n)sx smaller once compressed"),
     _("%(n)sx smaller"),

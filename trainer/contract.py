@@ -307,6 +307,15 @@ class VariantReport:
     accuracy_low: float | None = None  # 95 % interval of the accuracy (Wilson)
     accuracy_high: float | None = None
     drop_high: float | None = None  # with 95 % confidence the drop is no larger: paired, on the same rows
+    beats_baseline: bool | None = None  # with 95 % confidence better than Manifest.baseline, on the same rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What the simplest guess scores on the held-out rows: a model must be better to be worth anything."""
+
+    name: str  # how it guesses: "commonest class"
+    value: float  # on the scale of VariantReport.accuracy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +330,8 @@ class Manifest:
     rows_trained: int
     steps: int
     machine: str
+    baseline: Baseline | None = None  # None: a run of an older engine
+    beats_baseline: bool | None = None  # of the chosen variant; False: no better than guessing, so warn
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
@@ -334,6 +345,7 @@ class Manifest:
                 "recipe": Recipe(raw["recipe"]),
                 "variants": tuple(VariantReport(**variant) for variant in raw["variants"]),
                 "classes": tuple(raw["classes"]),
+                "baseline": Baseline(**raw["baseline"]) if raw.get("baseline") else None,
             }
         )
 

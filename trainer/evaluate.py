@@ -29,10 +29,20 @@ _TEXT = "text:"  # columns of words are stored as UTF-8 JSON: numpy would need p
 
 
 def save_holdout(
-    path: Path, inputs: Columns, labels: Indices, answers: Mapping[str, Answers] | None = None
+    path: Path,
+    inputs: Columns,
+    labels: Indices,
+    answers: Mapping[str, Answers] | None = None,
+    *,
+    guess: int | None = None,
 ) -> None:
-    """Store raw held-out rows, their labels, and what the torch network of each variant answered for them."""
+    """Store raw held-out rows, their labels, and what the torch network of each variant answered for them.
+
+    `guess` is the class that somebody who knows nothing would always answer.
+    """
     arrays: dict[str, Any] = {"labels": labels}
+    if guess is not None:
+        arrays["guess"] = np.asarray(guess)
     for name, column in inputs.items():
         if column.dtype == object:
             text = json.dumps([str(value) for value in column], ensure_ascii=False)
@@ -45,7 +55,7 @@ def save_holdout(
         np.savez(file, **arrays)
 
 
-def load_holdout(path: Path) -> tuple[Columns, Indices, dict[str, Answers]]:
+def load_holdout(path: Path) -> tuple[Columns, Indices, dict[str, Answers], int | None]:
     with np.load(path, allow_pickle=False) as stored:
         inputs: Columns = {}
         for key in stored.files:
@@ -54,7 +64,8 @@ def load_holdout(path: Path) -> tuple[Columns, Indices, dict[str, Answers]]:
             elif key.startswith("in:"):
                 inputs[key.removeprefix("in:")] = stored[key]
         answers = {key.removeprefix(_TORCH): stored[key] for key in stored.files if key.startswith(_TORCH)}
-        return inputs, stored["labels"], answers
+        guess = int(stored["guess"]) if "guess" in stored.files else None
+        return inputs, stored["labels"], answers, guess
 
 
 def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
@@ -62,7 +73,8 @@ def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
 
     The first folder is the yardstick: what the others lost and gained is counted row by row against it.
     """
-    inputs, labels, torch_answers = load_holdout(holdout)
+    inputs, labels, torch_answers, guess = load_holdout(holdout)
+    guessed = None if guess is None else labels == guess
     bundles = [open_bundle(folder, threads=1) for folder in folders]
     latencies = _latencies(bundles, inputs, rows=len(labels))
     measured = []
@@ -83,6 +95,8 @@ def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
                 "right_rows": int(right.sum()),
                 "lost_rows": int((yardstick & ~right).sum()),
                 "gained_rows": int((right & ~yardstick).sum()),
+                "lost_to_guess": None if guessed is None else int((guessed & ~right).sum()),
+                "gained_on_guess": None if guessed is None else int((right & ~guessed).sum()),
                 "holdout_rows": len(labels),
                 "latency_p50_ms": round(float(np.percentile(times_ms, 50)), 5),
                 "latency_p95_ms": round(float(np.percentile(times_ms, 95)), 5),

@@ -46,10 +46,14 @@ class Prepared:
         return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
     @property
+    def commonest(self) -> int:
+        """The most frequent class of the training rows."""
+        return int(np.bincount(self.labels[self.split.train]).argmax())
+
+    @property
     def baseline_accuracy(self) -> float:
         """What always answering the most frequent training class would score on the held-out rows."""
-        common = np.bincount(self.labels[self.split.train]).argmax()
-        return float((self.labels[self.split.holdout] == common).mean())
+        return float((self.labels[self.split.holdout] == self.commonest).mean())
 
 
 def prepare(run: Run) -> Prepared:

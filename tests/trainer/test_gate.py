@@ -130,6 +130,14 @@ def test_the_intervals_hold_what_they_promise_on_simulated_rows() -> None:
     assert 0.93 < held_accuracy / 2000 < 0.98
 
 
+def test_a_model_beats_guessing_only_when_chance_is_ruled_out() -> None:
+    assert gate.beats_guessing(lost=0, gained=5, rows=10)
+    assert gate.beats_guessing(lost=40, gained=90, rows=400)
+    assert not gate.beats_guessing(lost=40, gained=45, rows=400)
+    assert not gate.beats_guessing(lost=0, gained=0, rows=400)
+    assert not gate.beats_guessing(lost=9, gained=1, rows=400)
+
+
 @pytest.mark.parametrize(("right", "rows"), [(0, 10), (10, 10), (1, 1), (499, 500)])
 def test_an_interval_of_accuracy_holds_the_accuracy_and_stays_a_share(right: int, rows: int) -> None:
     low, high = gate.wilson(right, rows)

@@ -265,6 +265,7 @@ def test_a_table_with_words_learns_from_them(tmp_path: Path) -> None:
     result = manifest(spec)
     assert result.variants[0].accuracy > result.baseline_accuracy + 0.3
     assert result.chosen == "original"
+    assert result.beats_baseline
     bundle = json.loads((spec.parent / "result" / "original" / "bundle.json").read_text())
     assert bundle["inputs"][0] == {"name": "strength", "datatype": "BYTES", "shape": [-1]}
 
@@ -286,9 +287,10 @@ def test_held_out_rows_survive_the_way_to_the_measuring_process(tmp_path: Path) 
     from trainer.evaluate import save_holdout
 
     inputs = {"n": np.asarray([1.5, np.nan], dtype=np.float32), "w": words(["质量", 'a"\n'])}
-    save_holdout(tmp_path / "h.npz", inputs, np.asarray([0, 1]))
-    back, labels, reference = load_holdout(tmp_path / "h.npz")
+    save_holdout(tmp_path / "h.npz", inputs, np.asarray([0, 1]), guess=1)
+    back, labels, reference, guess = load_holdout(tmp_path / "h.npz")
     assert list(back["w"]) == ["质量", 'a"\n']
     assert np.array_equal(back["n"], inputs["n"], equal_nan=True)
     assert labels.tolist() == [0, 1]
     assert not reference
+    assert guess == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,12 +12,13 @@ import torch
 
 from tests.trainer.helpers import digits_run
 from trainer.compress.quantize import quantize_int8
-from trainer.compress.variants import SAME, Made, _alike
-from trainer.contract import Recipe, RunSpec, read_events
+from trainer.compress.variants import SAME, Made, _alike, finish
+from trainer.contract import CompressionSpec, Manifest, Recipe, RunSpec, read_events
 from trainer.control import Control
+from trainer.distributed import Gang
 from trainer.events import Events
 from trainer.export import export_network
-from trainer.prepare import Run
+from trainer.prepare import Run, prepare
 from trainer.recipes import image, networks, tabular
 
 IMAGE = {"side": 8, "channels": 1, "mean": [0.3], "scale": [0.3]}
@@ -52,8 +54,8 @@ def measured(name: str, differs: float | None) -> dict[str, object]:
     return {"name": name, "export_difference": differs}
 
 
-def run_in(folder: Path) -> Run:
-    spec = RunSpec.from_json(digits_run(folder, images=20).read_text())
+def run_in(folder: Path, *, images: int = 20, **options: Any) -> Run:
+    spec = RunSpec.from_json(digits_run(folder, images=images, **options).read_text())
     events = Events(folder / "events.jsonl")
     return Run(folder=folder, spec=spec, events=events, control=Control(folder / "control.json"))
 
@@ -80,3 +82,21 @@ def test_an_original_whose_file_answers_otherwise_ends_the_run(tmp_path: Path) -
     with pytest.raises(RuntimeError, match="the export cannot be trusted"):
         _alike(run, [Made(name="original", method="")], [measured("original", 0.01)])
     run.events.close()
+
+
+def test_a_model_that_is_no_better_than_the_commonest_class_is_named_as_such(tmp_path: Path) -> None:
+    run = run_in(tmp_path, images=200, compression=CompressionSpec(methods=()))
+    prepared = prepare(run)
+    network = networks.build(Recipe.IMAGE, prepared.transform, 10, seed=1)
+    for weight in network.parameters():  # it has learned nothing, and answers one class whatever it is shown
+        torch.nn.init.zeros_(weight)
+    alone = Gang(rank=0, world=1, device=torch.device("cpu"))
+    result = finish(run, prepared, network, alone, steps=0)
+    run.events.close()
+    assert result.beats_baseline is False
+    assert result.baseline is not None
+    assert (result.baseline.name, result.baseline.value) == ("commonest class", prepared.baseline_accuracy)
+    assert Manifest.from_json(result.to_json()) == result
+    events = read_events(tmp_path / "events.jsonl")[0]
+    warned = [event.data["text"] for event in events if event.data.get("level") == "warning"]
+    assert [text.startswith("This model is not clearly better than") for text in warned] == [True]

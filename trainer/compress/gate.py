@@ -44,6 +44,14 @@ def drop_bound(*, lost: int, gained: int, rows: int) -> float:
     return (b - c) / n + _ONE_SIDED_95 * spread
 
 
+def beats_guessing(*, lost: int, gained: int, rows: int) -> bool:
+    """Whether a model is better than the simplest guess, and not by chance: with 95 % confidence.
+
+    `gained` rows are right where the guess is wrong, `lost` the other way round.
+    """
+    return drop_bound(lost=lost, gained=gained, rows=rows) < 0
+
+
 def passes(
     accuracy_drop: float,
     *,

@@ -29,6 +29,7 @@ from trainer.contract import (
     MANIFEST_FILE,
     ONNX_FILE,
     RESULT_DIR,
+    Baseline,
     Manifest,
     Method,
     VariantReport,
@@ -89,6 +90,15 @@ def finish(
         shutil.rmtree(result / left)
     chosen = gate.choose(reports)
     run.events.log(f"The gate chose {chosen!r} of {len(reports)} variants.")
+    beats = next(report.beats_baseline for report in reports if report.name == chosen)
+    baseline = Baseline(name="commonest class", value=prepared.baseline_accuracy)
+    if beats is False:
+        run.events.log(
+            f"This model is not clearly better than always answering {prepared.classes[prepared.commonest]!r}, "
+            f"which is right for {100 * baseline.value:.1f} % of the held-out rows: "
+            "look at the labels and columns, train longer, or add rows.",
+            level="warning",
+        )
     manifest = Manifest(
         recipe=run.spec.recipe,
         chosen=chosen,
@@ -98,6 +108,8 @@ def finish(
         rows_trained=len(prepared.split.train),
         steps=steps,
         machine=measured["machine"],
+        baseline=baseline,
+        beats_baseline=beats,
     )
     shutil.rmtree(work, ignore_errors=True)
     replace_atomically(result / MANIFEST_FILE, manifest.to_json().encode())
@@ -137,7 +149,9 @@ def _make_variants(
         for source in list(made):
             _quantize(run, prepared, result, source, made)
     rows = take(prepared.rows.inputs, held)
-    save_holdout(result / _WORK / "holdout.npz", rows, prepared.labels[held], answers)
+    save_holdout(
+        result / _WORK / "holdout.npz", rows, prepared.labels[held], answers, guess=prepared.commonest
+    )
     return made
 
 
@@ -287,6 +301,9 @@ def _reports(made: list[Made], measured: list[dict[str, Any]], max_drop: float) 
                 accuracy_low=low,
                 accuracy_high=most,
                 drop_high=high,
+                beats_baseline=gate.beats_guessing(
+                    lost=figures["lost_to_guess"], gained=figures["gained_on_guess"], rows=rows
+                ),
                 passed_gate=gate.passes(drop, max_accuracy_drop=max_drop, drop_high=high, lost_rows=lost),
                 verdict=gate.verdict(
                     name=item.name,
