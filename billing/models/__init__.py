@@ -3,6 +3,7 @@ from billing.models.invoices import Invoice, InvoiceLine, InvoicePart, InvoiceSe
 from billing.models.ledger import AccountKind, LedgerAccount, LedgerEntry, LedgerTransaction
 from billing.models.meters import Allocation, Meter, UsageInterval
 from billing.models.prices import PriceVersion
+from billing.models.rollups import UsageHour
 from billing.models.usage import UsageDay, UsageEvent
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "PriceVersion",
     "UsageDay",
     "UsageEvent",
+    "UsageHour",
     "UsageInterval",
 ]

@@ -1,4 +1,4 @@
-"""Writes usage down: each event once, and its day's sum in the same statement."""
+"""Writes usage down: each event once."""
 
 from __future__ import annotations
 
@@ -15,24 +15,14 @@ from django.db import connection
 from billing import money, rating
 from tenants.errors import Conflict
 
-# the sum of the day is added only where the event is new: one statement, so never one without the other
+# sums by hour and by day are the database's own work: a trigger adds each new event to them
 _STORE = """
-with stored as (
-  insert into billing_usageevent (tenant_id, source, key, meter_id, sku, price_id, quantity, event_time,
-    ended_at, created_at, subject, subject_title, user_label, dims, payload_hash)
-  values (%(tenant)s, %(source)s, %(key)s, %(meter)s, %(sku)s, %(price)s, %(quantity)s, %(start)s, %(end)s,
-    clock_timestamp(), %(subject)s, %(subject_title)s, %(user_label)s, %(dims)s::jsonb, %(hash)s)
-  on conflict (tenant_id, source, key) do nothing
-  returning id
-), summed as (
-  insert into billing_usageday (tenant_id, day, price_id, subject, subject_title, user_label, quantity,
-    created_at)
-  select %(tenant)s, %(day)s, %(price)s, %(subject)s, %(subject_title)s, %(user_label)s, %(quantity)s,
-    clock_timestamp() from stored
-  on conflict (tenant_id, day, price_id, subject, user_label) do update
-    set quantity = billing_usageday.quantity + excluded.quantity, subject_title = excluded.subject_title
-)
-select id from stored
+insert into billing_usageevent (tenant_id, source, key, meter_id, sku, price_id, quantity, event_time,
+  ended_at, created_at, subject, subject_title, user_label, dims, payload_hash)
+values (%(tenant)s, %(source)s, %(key)s, %(meter)s, %(sku)s, %(price)s, %(quantity)s, %(start)s, %(end)s,
+  clock_timestamp(), %(subject)s, %(subject_title)s, %(user_label)s, %(dims)s::jsonb, %(hash)s)
+on conflict (tenant_id, source, key) do nothing
+returning id
 """
 
 
@@ -69,7 +59,6 @@ def store(event: Event, *, stated_time: datetime | None) -> bool:
                 "quantity": event.quantity,
                 "start": event.event_time,
                 "end": event.ended_at,
-                "day": event.event_time.astimezone(UTC).date(),
                 "subject": event.subject,
                 "subject_title": event.subject_title,
                 "user_label": event.user_label,
