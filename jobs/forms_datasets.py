@@ -1,4 +1,4 @@
-"""Forms of datasets and models. They parse and show; services decide."""
+"""Forms of datasets and models, and the one that shares. They parse and show; services decide."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from jobs.models.datasets import Dataset
 from jobs.services.datasets import MAX_DESCRIPTION, MAX_NAME
 from tenants.actor import Actor
 from tenants.models import ApiToken
+from tenants.roles import GRANTABLE
+from tenants.wording import GRANT_WORDS
 
 ACCEPT = ".csv,.tsv,.txt,.jsonl,.ndjson,.zip"
 
@@ -66,9 +67,7 @@ class ShareForm(forms.Form):
 
     def __init__(self, actor: Actor, target: Any, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        permissions = [(f"{target.NOUN}.view", _("See it"))]
-        if not isinstance(target, Dataset):
-            permissions.append((f"{target.NOUN}.download", _("See it and download its files")))
+        permissions = [(one, words) for one, words in GRANT_WORDS.items() if one in GRANTABLE[target.NOUN]]
         self._offer("permission", permissions)
         if len(permissions) == 1:
             self.fields["permission"].widget = forms.HiddenInput()

@@ -10,7 +10,6 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from jobs.forms_datasets import ShareForm
 from jobs.models import Endpoint, ModelVersion
 from jobs.specs_endpoints import MOST_PER_MINUTE, USUAL_PER_MINUTE
 from tenants.actor import Actor
@@ -71,14 +70,6 @@ class RevisionForm(forms.Form):
         super().__init__(*args, **options)
         current = endpoint.current.version_id if endpoint.current else None
         offer_versions(self.fields["version"], actor, without=current)
-
-
-class EndpointShareForm(ShareForm):
-    """Seeing an endpoint, or calling it."""
-
-    def __init__(self, actor: Actor, target: Endpoint, *args: Any, **options: Any) -> None:
-        super().__init__(actor, target, *args, **options)
-        self._offer("permission", [("endpoints.invoke", _("Call it")), ("endpoints.view", _("See its page"))])
 
 
 def offer_versions(field: forms.Field, actor: Actor, *, without: int | None = None) -> None:

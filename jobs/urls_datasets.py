@@ -6,6 +6,8 @@ from django.urls import path
 
 from jobs.api import datasets as datasets_api
 from jobs.api import registry as registry_api
+from jobs.api.grants import GrantList
+from jobs.models import Dataset, Model
 from jobs.views import datasets, registry
 
 urlpatterns = [
@@ -48,11 +50,13 @@ api_urlpatterns = [
         datasets_api.DatasetVersionOne.as_view(),
         name="dataset-version-detail",
     ),
+    path("datasets/<slug:public_id>/grants", GrantList.as_view(model=Dataset), name="dataset-grants"),
     path("models", registry_api.ModelList.as_view(), name="model-list"),
     path("models/<slug:public_id>", registry_api.ModelDetail.as_view(), name="model-detail"),
     path(
         "models/<slug:public_id>/versions", registry_api.ModelVersionList.as_view(), name="model-version-list"
     ),
+    path("models/<slug:public_id>/grants", GrantList.as_view(model=Model), name="model-grants"),
     path("versions/<slug:public_id>", registry_api.VersionDetail.as_view(), name="version-detail"),
     path(
         "versions/<slug:public_id>/artifacts/<str:name>",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.urls import path
 
 from jobs.api import endpoints as api
+from jobs.api.grants import GrantList
+from jobs.models import Endpoint
 from jobs.views import endpoints
 
 urlpatterns = [
@@ -25,5 +27,5 @@ api_urlpatterns = [
     path("endpoints/<slug:public_id>", api.EndpointDetail.as_view(), name="endpoint-detail"),
     path("endpoints/<slug:public_id>/start", api.EndpointStart.as_view(), name="endpoint-start"),
     path("endpoints/<slug:public_id>/revisions", api.RevisionList.as_view(), name="endpoint-revisions"),
-    path("endpoints/<slug:public_id>/grants", api.GrantList.as_view(), name="endpoint-grants"),
+    path("endpoints/<slug:public_id>/grants", GrantList.as_view(model=Endpoint), name="endpoint-grants"),
 ]

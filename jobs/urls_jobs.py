@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.urls import URLPattern, path
 
 from jobs.api import jobs as api
+from jobs.api.grants import GrantList
+from jobs.models import Job
 from jobs.views import jobs as views
 
 urlpatterns: list[URLPattern] = [
@@ -15,6 +17,8 @@ urlpatterns: list[URLPattern] = [
     path("jobs/<str:public_id>", views.job_detail, name="job_detail"),
     path("jobs/<str:public_id>/outcome", views.job_outcome, name="job_outcome"),
     path("jobs/<str:public_id>/cancel", views.job_cancel, name="job_cancel"),
+    path("jobs/<str:public_id>/share", views.job_share, name="job_share"),
+    path("jobs/<str:public_id>/unshare", views.job_unshare, name="job_unshare"),
     path("jobs/<str:public_id>/clone", views.job_clone, name="job_clone"),
 ]
 api_urlpatterns: list[URLPattern] = [
@@ -22,5 +26,6 @@ api_urlpatterns: list[URLPattern] = [
     path("jobs/estimate", api.JobEstimate.as_view(), name="job-estimate"),
     path("jobs/<str:public_id>", api.JobDetail.as_view(), name="job-detail"),
     path("jobs/<str:public_id>/cancel", api.JobCancel.as_view(), name="job-cancel"),
+    path("jobs/<str:public_id>/grants", GrantList.as_view(model=Job), name="job-grants"),
     path("jobs/<str:public_id>/events", api.JobEvents.as_view(), name="job-events"),
 ]

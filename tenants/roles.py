@@ -51,7 +51,8 @@ GRANTABLE: dict[str, frozenset[str]] = {
 
 SCOPES: tuple[str, ...] = (
     "tenant:read", "tenant:write", "datasets:read", "datasets:write", "jobs:read", "jobs:write",
-    "models:read", "endpoints:read", "endpoints:write", "endpoints:invoke", "billing:read", "billing:write",
+    "models:read", "models:write", "endpoints:read", "endpoints:write", "endpoints:invoke",
+    "billing:read", "billing:write",
 )  # fmt: skip
 
 _AREA = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +47,32 @@ SCOPE_WORDS: dict[str, Any] = {
     "jobs:read": _("See jobs, their logs and metrics"),
     "jobs:write": _("Start, stop and share jobs"),
     "models:read": _("See and download models"),
+    "models:write": _("Share models"),
     "endpoints:read": _("See endpoints"),
     "endpoints:write": _("Publish, stop and share endpoints"),
     "endpoints:invoke": _("Call endpoints"),
     "billing:read": _("See usage and invoices"),
     "billing:write": _("Set budgets"),
 }
+
+
+# what a grant on one object lets its holder do; each of them lets them see it
+GRANT_WORDS: dict[str, Any] = {
+    "datasets.view": _("See it"),
+    "jobs.view": _("See it, with its log and cost"),
+    "jobs.cancel": _("See it and stop it"),
+    "models.view": _("See it"),
+    "models.download": _("See it and download its files"),
+    "endpoints.view": _("See its page"),
+    "endpoints.invoke": _("See its page and call it"),
+}
+
+
+def grant_words(permissions: Iterable[str]) -> str:
+    """What a holder of these grants may do, in words. Seeing goes without saying where there is more."""
+    held = sorted(permissions)
+    telling = [one for one in held if not one.endswith(".view")] or held
+    return ", ".join(str(GRANT_WORDS[one]) for one in telling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db.models import Count, Q, QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,9 +14,6 @@ from jobs.api.shapes_endpoints import (
     EndpointChangeIn,
     EndpointIn,
     EndpointOut,
-    GrantIn,
-    GrantOut,
-    GrantsOut,
     RevisionIn,
     RevisionOut,
 )
@@ -29,7 +24,6 @@ from jobs.states import ReplicaStatus
 from tenants.actor import Actor
 from tenants.api import actor_of
 from tenants.permissions import require
-from tenants.services import grants
 
 
 class EndpointList(generics.ListAPIView):
@@ -121,39 +115,6 @@ class RevisionList(generics.ListAPIView):
         return answer(actor, endpoint, status=201)
 
 
-class GrantList(APIView):
-    @extend_schema(summary="Who besides the tenant's own people may see or call it", responses=GrantsOut)
-    def get(self, request: Request, public_id: str) -> Response:
-        found = grants.grants_of(actor_of(request), find(request, public_id))
-        return Response({"data": GrantOut(found, many=True).data})
-
-    @extend_schema(
-        summary="Share it with one person or one token", request=GrantIn, responses={201: GrantOut}
-    )
-    def post(self, request: Request, public_id: str) -> Response:
-        endpoint = find(request, public_id)
-        require(actor_of(request), "endpoints.share", endpoint)
-        made = grants.share(actor_of(request), endpoint, **_holder(request.data))
-        return Response(GrantOut(made).data, status=201)
-
-    @extend_schema(
-        summary="Take back every grant of one person or one token",
-        parameters=[OpenApiParameter("email", str), OpenApiParameter("token", str)],
-        request=None,
-        responses={204: None},
-    )
-    def delete(self, request: Request, public_id: str) -> Response:
-        endpoint = find(request, public_id)
-        given = request.query_params
-        grants.unshare(
-            actor_of(request),
-            endpoint,
-            with_email=given.get("email", ""),
-            with_token=given.get("token", ""),
-        )
-        return Response(status=204)
-
-
 def described(actor: Actor) -> QuerySet[Endpoint]:
     """The endpoints this actor may see, with what their JSON needs."""
     ready = Count("revisions__replicas", filter=Q(revisions__replicas__status=ReplicaStatus.READY))
@@ -168,14 +129,3 @@ def find(request: Request, public_id: str) -> Endpoint:
 def answer(actor: Actor, endpoint: Endpoint, status: int = 200) -> Response:
     """The endpoint as it is now."""
     return Response(EndpointOut(described(actor).get(pk=endpoint.pk)).data, status=status)
-
-
-def _holder(data: Any) -> dict[str, str]:
-    given = GrantIn(data=data)
-    given.is_valid(raise_exception=True)
-    fields = given.validated_data
-    return {
-        "permission": fields["permission"],
-        "with_email": fields.get("email", ""),
-        "with_token": fields.get("token", ""),
-    }

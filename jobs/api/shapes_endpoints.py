@@ -8,7 +8,6 @@ from jobs.models import Endpoint, Revision
 from jobs.specs_endpoints import MOST_PER_MINUTE, USUAL_PER_MINUTE
 from jobs.states import EndpointStatus
 from tenants.api import Strict
-from tenants.roles import GRANTABLE
 
 
 class RevisionOut(serializers.ModelSerializer):
@@ -66,22 +65,3 @@ class EndpointChangeIn(Strict):
 
 class RevisionIn(Strict):
     version = serializers.CharField(help_text="Public id of a model version, ver_…")
-
-
-class GrantIn(Strict):
-    permission = serializers.ChoiceField(choices=sorted(GRANTABLE["endpoints"]))
-    email = serializers.EmailField(required=False, help_text="A person, of any tenant.")
-    token = serializers.CharField(required=False, help_text="Public id of a token of this tenant, tok_…")
-
-
-class GrantOut(serializers.Serializer):
-    kind = serializers.ChoiceField(choices=["person", "token"])
-    holder_id = serializers.CharField()
-    label = serializers.CharField(  # type: ignore[assignment]
-        help_text="Address of the person, name of the token."
-    )
-    permissions = serializers.ListField(child=serializers.CharField())
-
-
-class GrantsOut(serializers.Serializer):
-    data = GrantOut(many=True)  # type: ignore[assignment]

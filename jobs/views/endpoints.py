@@ -17,10 +17,10 @@ from django.views.decorators.http import require_GET, require_POST
 
 from billing.services import reports
 from jobs import routes, snippets
+from jobs.forms_datasets import ShareForm
 from jobs.forms_endpoints import (
     EndpointForm,
     EndpointSettingsForm,
-    EndpointShareForm,
     RevisionForm,
     TryForm,
 )
@@ -29,12 +29,11 @@ from jobs.services import endpoints as service
 from jobs.services import tries, usage
 from jobs.specs_endpoints import EndpointChange, EndpointSpec, parse_version
 from jobs.states import EndpointStatus, ReplicaStatus
-from jobs.views.sharing import unshare_from
+from jobs.views.sharing import share_context, share_with, unshare_from
 from tenants.errors import Refused
 from tenants.forms import add_faults
 from tenants.http import Request
 from tenants.permissions import allowed, require
-from tenants.services import grants
 from tenants.views.common import needs_tenant
 
 TABS = ("try", "revisions", "settings")
@@ -164,23 +163,9 @@ def endpoint_settings(request: Request, public_id: str) -> HttpResponse:
 @require_POST
 def endpoint_share(request: Request, public_id: str) -> HttpResponse:
     endpoint = _endpoint(request, public_id)
-    require(request.actor, "endpoints.share", endpoint)
-    form = EndpointShareForm(request.actor, endpoint, request.POST)
-    if form.is_valid():
-        given = form.cleaned_data
-        try:
-            made = grants.share(
-                request.actor,
-                endpoint,
-                permission=given["permission"],
-                with_email=given["email"],
-                with_token=given["token"],
-            )
-        except Refused as refusal:
-            add_faults(form, refusal)
-        else:
-            messages.success(request, _("Shared with %(who)s.") % {"who": made.label})
-            return redirect(endpoint)
+    form = share_with(request, endpoint)
+    if form is None:
+        return redirect(endpoint)
     return _page(request, endpoint, tab="try", share_form=form, status=422)
 
 
@@ -226,13 +211,11 @@ def _new_page(request: Request, form: EndpointForm, status: int = 200) -> HttpRe
 
 def _page(
     request: Request, endpoint: Endpoint, *, tab: str, status: int = 200, form: TryForm | None = None,
-    share_form: EndpointShareForm | None = None, settings_form: EndpointSettingsForm | None = None,
+    share_form: ShareForm | None = None, settings_form: EndpointSettingsForm | None = None,
     **more: Any,
 ) -> HttpResponse:  # fmt: skip
     actor = request.actor
-    may = {
-        verb: allowed(actor, f"endpoints.{verb}", endpoint) for verb in ("publish", "invoke", "share", "stop")
-    }
+    may = {verb: allowed(actor, f"endpoints.{verb}", endpoint) for verb in ("publish", "invoke", "stop")}
     is_guest = actor.tenant is None or endpoint.tenant_id != actor.tenant.pk
     here = endpoint.get_absolute_url()
     tabs = [
@@ -252,6 +235,7 @@ def _page(
         "tabs": tabs,
         "tab": tab,
         **_numbers(endpoint, with_cost=actor.may("usage.view") and not is_guest),
+        **share_context(request, endpoint, share_form),
         **more,
     }
     if tab == "try":
@@ -261,9 +245,6 @@ def _page(
     else:
         initial = {name: getattr(endpoint, name) for name in EndpointSettingsForm.base_fields}
         context["settings_form"] = settings_form or EndpointSettingsForm(initial=initial)
-    if may["share"]:
-        context["share_form"] = share_form or EndpointShareForm(actor, endpoint)
-        context["share_grants"] = grants.grants_of(actor, endpoint)
     return render(request, "jobs/endpoints/detail.html", context, status=status)
 
 

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from billing.services.reports import cost_of
 from jobs.compute import backend
+from jobs.forms_datasets import ShareForm
 from jobs.forms_jobs import RECIPES, JobFilter, JobForm, initial_of
 from jobs.models import Job
 from jobs.services import jobs as service
@@ -27,6 +28,7 @@ from jobs.services import live_page
 from jobs.spec_data import lookup
 from jobs.specs import JobSpec
 from jobs.states import JobStatus
+from jobs.views.sharing import share_context, share_with, unshare_from
 from tenants.errors import Refused
 from tenants.http import Request
 from tenants.permissions import allowed, require
@@ -118,28 +120,21 @@ def job_new_price(request: Request) -> HttpResponse:
 
 @require_GET
 def job_detail(request: Request, public_id: str) -> HttpResponse:
+    return _detail_page(request, _job(request, public_id))
+
+
+@require_POST
+def job_share(request: Request, public_id: str) -> HttpResponse:
     job = _job(request, public_id)
-    tab = request.GET.get("tab", "overview")
-    context = {
-        "job": job,
-        "tab": tab if tab in {key for key, _l, _i in TABS} else "overview",
-        "tabs": [
-            {"key": key, "label": label, "icon": icon, "url": f"?tab={key}", "count": None}
-            for key, label, icon in TABS
-        ],
-        **_outcome(request, job),
-        **live_page.first_state(job),
-        "facts": live_page.facts(job),
-        "events": live_page.events(job) if tab == "events" else [],
-        "attempts": live_page.attempts(job) if tab == "attempts" else [],
-        "cost": cost_of(job.tenant, job.public_id),
-        "currency": settings.CURRENCY,
-        "spec_json": json.dumps(_in_order(job.spec), indent=2, ensure_ascii=False),
-        "curl": _curl(_in_order(job.spec)),
-        "statuses": list(JobStatus),
-        "may_clone": request.actor.may("jobs.submit"),
-    }
-    return render(request, "jobs/jobs/detail.html", context)
+    form = share_with(request, job)
+    return redirect(job) if form is None else _detail_page(request, job, share_form=form, status=422)
+
+
+@require_POST
+def job_unshare(request: Request, public_id: str) -> HttpResponse:
+    job = _job(request, public_id)
+    unshare_from(request, job)
+    return redirect(job)
 
 
 @require_GET
@@ -172,6 +167,35 @@ def job_clone(request: Request, public_id: str) -> HttpResponse:
     version = lookup(request.actor, initial.get("dataset") or "")
     form = JobForm(request.actor, initial=initial, extra_version=version)
     return _new_page(request, form, cloned_from=job)
+
+
+def _detail_page(
+    request: Request, job: Job, *, share_form: ShareForm | None = None, status: int = 200
+) -> HttpResponse:
+    tab = request.GET.get("tab", "overview")
+    mine = request.actor.tenant is not None and job.tenant_id == request.actor.tenant.pk
+    context = {
+        "job": job,
+        "tab": tab if tab in {key for key, _l, _i in TABS} else "overview",
+        "tabs": [
+            {"key": key, "label": label, "icon": icon, "url": f"?tab={key}", "count": None}
+            for key, label, icon in TABS
+        ],
+        **_outcome(request, job),
+        **live_page.first_state(job),
+        "facts": live_page.facts(job),
+        "events": live_page.events(job) if tab == "events" else [],
+        "attempts": live_page.attempts(job) if tab == "attempts" else [],
+        "cost": cost_of(job.tenant, job.public_id),
+        "currency": settings.CURRENCY,
+        "spec_json": json.dumps(_in_order(job.spec), indent=2, ensure_ascii=False),
+        "curl": _curl(_in_order(job.spec)),
+        "statuses": list(JobStatus),
+        "may_clone": mine and request.actor.may("jobs.submit"),
+        "is_guest": not mine,
+        **share_context(request, job, share_form),
+    }
+    return render(request, "jobs/jobs/detail.html", context, status=status)
 
 
 def _new_page(request: Request, form: JobForm, *, status: int = 200, **more: Any) -> HttpResponse:
@@ -243,9 +267,17 @@ def _outcome(request: Request, job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "may_cancel": not job.is_ended and allowed(request.actor, "jobs.cancel", job),
-        "may_publish": request.actor.may("endpoints.publish"),
-        "result": live_page.result(job),
+        **_result(request, job),
     }
+
+
+def _result(request: Request, job: Job) -> dict[str, Any]:
+    """What it made; the report and the way to an endpoint are for those who may see the model."""
+    made = live_page.result(job)
+    sees = made is not None and allowed(request.actor, "models.view", made["chosen"])
+    mine = request.actor.tenant is not None and job.tenant_id == request.actor.tenant.pk
+    may_publish = mine and request.actor.may("endpoints.publish")
+    return {"result": made, "sees_model": sees, "may_publish": may_publish}
 
 
 def _in_order(spec: dict[str, Any]) -> dict[str, Any]:

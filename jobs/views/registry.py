@@ -144,6 +144,7 @@ def _model_page(
         .filter(current__version__model=model)
         .order_by("name"),
         "may_publish": mine and request.actor.may("endpoints.publish"),
+        "is_guest": not mine,
         **share_context(request, model, share_form),
     }
     return render(request, "jobs/models/detail.html", context, status=status)

@@ -1,10 +1,11 @@
-"""The dialog that shares one dataset or model with one person or token; pages of both nouns use it."""
+"""The dialog that shares one object with one person or token; the pages of all four nouns use it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import messages
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from jobs.forms_datasets import ShareForm
@@ -13,16 +14,22 @@ from tenants.forms import add_faults
 from tenants.http import Request
 from tenants.permissions import allowed, require
 from tenants.services import grants
+from tenants.wording import grant_words
 
 
 def share_context(request: Request, target: Any, form: ShareForm | None = None) -> dict[str, Any]:
-    """What the dialog shows, for those who may share."""
+    """What the dialog shows, for those who may share: `share` is None for all others."""
     if not allowed(request.actor, f"{target.NOUN}.share", target):
-        return {"may_share": False}
+        return {"share": None}
+    noun = target.NOUN.removesuffix("s")
+    found = grants.grants_of(request.actor, target)
     return {
-        "may_share": True,
-        "share_form": form or ShareForm(request.actor, target),
-        "share_grants": grants.grants_of(request.actor, target),
+        "share": {
+            "form": form or ShareForm(request.actor, target),
+            "grants": [{"to": one, "words": grant_words(one.permissions)} for one in found],
+            "url": reverse(f"jobs:{noun}_share", args=[target.public_id]),
+            "back_url": reverse(f"jobs:{noun}_unshare", args=[target.public_id]),
+        }
     }
 
 

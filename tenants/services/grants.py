@@ -50,6 +50,7 @@ def share(
 def unshare(actor: Actor, target: Any, *, with_email: str = "", with_token: str | ApiToken = "") -> None:
     """Take every grant on this object away from one person or token. Twice is as good as once."""
     permissions.require(actor, f"{target.NOUN}.share", target)
+    _one_of(with_email, with_token)
     holder = _holder_on(target, with_email) if with_email else _holder(actor, with_email, with_token)
     if holder is None:  # whoever holds nothing here is not looked up: that would tell who has an account
         return
@@ -80,9 +81,13 @@ def _grants(target: Any) -> list[Grant]:
     return sorted(result, key=lambda grant: (grant.kind, grant.label))
 
 
-def _holder(actor: Actor, with_email: str, with_token: str | ApiToken) -> User | ApiToken:
+def _one_of(with_email: str, with_token: str | ApiToken) -> None:
     if bool(with_email) == bool(with_token):
         raise Invalid.at("/email", "one_of", _("Name one person by e-mail address or one token, not both."))
+
+
+def _holder(actor: Actor, with_email: str, with_token: str | ApiToken) -> User | ApiToken:
+    _one_of(with_email, with_token)
     if with_email:
         person = accounts.confirmed_person(with_email)
         if person is None:  # one answer for both, so that it does not tell who has an account

@@ -76,6 +76,11 @@ OWNED: dict[str, tuple[str, ...]] = {
     "api:endpoint-start": ("endpoint",),
     "api:endpoint-revisions": ("endpoint",),
     "api:endpoint-grants": ("endpoint",),
+    "api:dataset-grants": ("dataset",),
+    "api:model-grants": ("model",),
+    "api:job-grants": ("job",),
+    "jobs:job_share": ("job",),
+    "jobs:job_unshare": ("job",),
 }
 # No object in the address: the stranger is answered from their own tenant, and never with the canary.
 THEIRS: set[str] = {

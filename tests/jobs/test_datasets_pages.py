@@ -192,7 +192,7 @@ def test_sharing_lets_one_stranger_in_and_unsharing_shuts_the_door(anas, as_ana,
     share = reverse(f"{url}share", args=[dataset.public_id])
     answer = anas.post(share, {"email": "nobody@example.org", "permission": "datasets.view"})
     assert answer.status_code == 422
-    assert "Nobody signs in here" in answer.content.decode()
+    assert "not the confirmed address of anybody here" in answer.content.decode()
     assert there.get(dataset.get_absolute_url()).status_code == 404
     assert anas.post(share, {"email": cy.email, "permission": "datasets.view"}).status_code == 302
     assert there.get(dataset.get_absolute_url()).status_code == 200

@@ -181,7 +181,7 @@ def test_revisions_settings_sharing_and_stopping_by_forms(
     assert browser.post(at("share", live), sent).status_code == 302
     assert browser_of(cy).get(at("detail", live)).status_code == 200
     refused = browser.post(at("share", live), {**sent, "email": "nobody@example.org"})
-    assert "Nobody signs in here" in refused.content.decode()
+    assert "not the confirmed address of anybody here" in refused.content.decode()
     assert browser.post(at("unshare", live), {"kind": "person", "holder": "\0"}).status_code == 422
     assert browser.post(at("unshare", live), {"kind": "token", "holder": "a\0b"}).status_code == 422
     browser.post(at("unshare", live), {"kind": "person", "holder": "cy@example.org"})
