@@ -178,7 +178,8 @@ def points_above(page: Page, stack: Stack, number: int) -> None:
         page.wait_for_function(
             "number => Number(document.querySelector('live-job').dataset.points) > number",
             arg=number,
-            timeout=90_000,
+            polling=250,  # a headless page may draw no frames for a while, and the default waits for frames
+            timeout=180_000,
         )
     except TimeoutError as late:
         live = page.locator("live-job").evaluate("element => ({...element.dataset})")
