@@ -85,24 +85,44 @@ class EndpointStatus(models.TextChoices):
     STARTING = "starting", _("Starting")  # a revision has been asked for and no replica answers yet
     # starting | failed -> live: a replica of the current revision answers
     LIVE = "live", pgettext_lazy("endpoint", "Live")
+    ASLEEP = "asleep", _("Asleep")  # live -> asleep: nobody called for a while; a request wakes it
     FAILED = "failed", _("Failed")  # starting | live -> failed: replicas do not come up
     STOPPED = "stopped", _("Stopped")  # any -> stopped: somebody stopped it; publishing starts it again
 
     @property
     def tone(self) -> str:
-        return {"starting": "info", "live": "ok", "failed": "bad", "stopped": "idle"}[self.value]
+        return _ENDPOINT_TONES[self][0]
 
     @property
     def shape(self) -> str:
-        return {"starting": "◔", "live": "●", "failed": "◆", "stopped": "○"}[self.value]
+        return _ENDPOINT_TONES[self][1]
 
+
+_ENDPOINT_TONES = {
+    EndpointStatus.STARTING: ("info", "◔"),
+    EndpointStatus.LIVE: ("ok", "●"),
+    EndpointStatus.ASLEEP: ("idle", "◔"),
+    EndpointStatus.FAILED: ("bad", "◆"),
+    EndpointStatus.STOPPED: ("idle", "○"),
+}
 
 ENDPOINT_ARROWS = arrows(
     {
-        EndpointStatus.STARTING: [EndpointStatus.LIVE, EndpointStatus.FAILED, EndpointStatus.STOPPED],
+        EndpointStatus.STARTING: [
+            EndpointStatus.LIVE,
+            EndpointStatus.ASLEEP,
+            EndpointStatus.FAILED,
+            EndpointStatus.STOPPED,
+        ],
         EndpointStatus.LIVE: [EndpointStatus.STARTING, EndpointStatus.FAILED],
+        EndpointStatus.ASLEEP: [EndpointStatus.LIVE],
         EndpointStatus.FAILED: [EndpointStatus.STARTING, EndpointStatus.LIVE],
-        EndpointStatus.STOPPED: [EndpointStatus.STARTING, EndpointStatus.LIVE, EndpointStatus.FAILED],
+        EndpointStatus.STOPPED: [
+            EndpointStatus.STARTING,
+            EndpointStatus.LIVE,
+            EndpointStatus.ASLEEP,
+            EndpointStatus.FAILED,
+        ],
     }
 )
 

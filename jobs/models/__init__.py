@@ -2,19 +2,26 @@ from jobs.models.datasets import Dataset, DatasetVersion
 from jobs.models.endpoints import Endpoint, Replica, Revision, UsageLog
 from jobs.models.jobs import Attempt, GpuLease, Job, JobEvent
 from jobs.models.registry import Artifact, Model, ModelVersion
+from jobs.models.traffic import AlertEvent, AlertMetric, AlertRule, Drift, KeptRequest, Sample
 
 __all__ = [
+    "AlertEvent",
+    "AlertMetric",
+    "AlertRule",
     "Artifact",
     "Attempt",
     "Dataset",
     "DatasetVersion",
+    "Drift",
     "Endpoint",
     "GpuLease",
     "Job",
     "JobEvent",
+    "KeptRequest",
     "Model",
     "ModelVersion",
     "Replica",
     "Revision",
+    "Sample",
     "UsageLog",
 ]

@@ -27,6 +27,9 @@ REPLICA_ARROWS = arrows(
 )
 
 
+WHOLE = 10_000  # basis points
+
+
 class Endpoint(TenantOwned):
     """An address of a tenant that answers with a model. Private unless somebody ticks otherwise."""
 
@@ -41,10 +44,44 @@ class Endpoint(TenantOwned):
     error = models.TextField(blank=True)
     is_public = models.BooleanField(_("public"), default=False)
     requests_per_minute = models.PositiveIntegerField(_("requests a minute"), default=600)
-    replicas_wanted = models.PositiveSmallIntegerField(default=1)
+    replicas_wanted = models.PositiveSmallIntegerField(
+        default=1
+    )  # now; the keeper moves it within the bounds
+
+    # which revisions answer; shares are basis points of the requests
     current = models.ForeignKey(
         "jobs.Revision", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
+    previous = models.ForeignKey(  # what `current` was before: where a rollback goes
+        "jobs.Revision", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    canary = models.ForeignKey(
+        "jobs.Revision", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    canary_share = models.PositiveSmallIntegerField(default=0)
+    canary_since = models.DateTimeField(null=True, blank=True)
+    shadow = models.ForeignKey(
+        "jobs.Revision", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    shadow_share = models.PositiveSmallIntegerField(default=0)
+    # a canary is taken back by itself beyond these, once it has answered `guard_min_requests`
+    guard_error_share = models.FloatField(_("highest share of errors"), default=0.05)
+    guard_p95_ratio = models.FloatField(_("highest p95 against the stable revision"), default=2.0)
+    guard_min_requests = models.PositiveIntegerField(_("requests before judging"), default=50)
+    rollout_note = models.TextField(blank=True)  # why the last canary was taken back
+
+    # how many workers
+    min_replicas = models.PositiveSmallIntegerField(_("fewest workers"), default=1)
+    max_replicas = models.PositiveSmallIntegerField(_("most workers"), default=1)
+    target_concurrency = models.PositiveSmallIntegerField(_("requests at once per worker"), default=8)
+    scale_up_after_s = models.PositiveIntegerField(_("add workers after"), default=5)
+    scale_down_after_s = models.PositiveIntegerField(_("remove workers after"), default=60)
+    zero_after_s = models.PositiveIntegerField(_("sleep after"), default=300)  # where min_replicas is 0
+    warm_hours = models.JSONField(_("kept warm"), default=list)  # jobs.scaling.WarmHours as JSON, UTC
+
+    # what is kept of requests
+    log_share = models.PositiveSmallIntegerField(_("share of requests kept"), default=0)
+    log_mask = models.JSONField(_("masked inputs"), default=list)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -55,6 +92,18 @@ class Endpoint(TenantOwned):
             models.UniqueConstraint(fields=["tenant", "slug"], name="one_endpoint_per_address"),
             models.CheckConstraint(
                 condition=Q(status__in=EndpointStatus.values), name="endpoint_status_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(canary_share__lte=WHOLE, shadow_share__lte=WHOLE, log_share__lte=WHOLE),
+                name="endpoint_shares_are_shares",
+            ),
+            models.CheckConstraint(
+                condition=Q(max_replicas__gte=1, min_replicas__lte=models.F("max_replicas")),
+                name="endpoint_replicas_are_bounded",
+            ),
+            models.CheckConstraint(
+                condition=Q(canary=None) | ~Q(canary=models.F("current")),
+                name="canary_is_not_the_current_revision",
             ),
         ]
 
