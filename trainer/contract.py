@@ -80,6 +80,8 @@ class Method(StrEnum):
     STRUCTURED = "structured"  # narrower layers: whole channels and hidden units taken out
     DISTILL = "distill"  # a small student taught by the trained network
     LOWRANK = "lowrank"  # a large matrix as the product of two thin ones
+    WEIGHTS8 = "weights8"  # weights stored in 8 bits and unpacked on loading: smaller, as fast as before
+    WEIGHTS4 = "weights4"  # the same in 4 bits
     VOCABULARY = "vocabulary"  # rows of a text table that hardly say anything taken out
 
 
@@ -323,6 +325,7 @@ class Manifest:
     """The result of a finished run. `chosen` is the variant the gate picked; "original" when none passed."""
 
     recipe: Recipe
+    source: str | None = None  # of one that stores another variant's numbers in fewer bits: that other's name
     chosen: str
     variants: tuple[VariantReport, ...]
     classes: tuple[str, ...]
@@ -332,6 +335,14 @@ class Manifest:
     machine: str
     baseline: Baseline | None = None  # None: a run of an older engine
     beats_baseline: bool | None = None  # of the chosen variant; False: no better than guessing, so warn
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eager:
+    """The original in PyTorch itself, one row and one thread, in turns with its own file in ONNX Runtime."""
+
+    latency_p50_ms: float
+    original_p50_ms: float  # of the file, in these turns
+
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
@@ -348,6 +359,7 @@ class Manifest:
                 "baseline": Baseline(**raw["baseline"]) if raw.get("baseline") else None,
             }
         )
+    eager: Eager | None = None
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -362,6 +374,7 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         chunk = file.read()
     end = chunk.rfind(b"\n") + 1
     return [Event.from_line(line) for line in chunk[:end].decode().splitlines() if line], offset + end
+                "eager": Eager(**raw["eager"]) if raw.get("eager") else None,
 
 
 def _training(raw: dict[str, Any]) -> TrainingSpec:
