@@ -57,6 +57,12 @@ class Bundle:
         answer: npt.NDArray[np.float32] = self.session.run([PROBABILITIES_OUTPUT], self.feed(encoded))[0]
         return answer
 
+    def serve(
+        self, name: str, answers: npt.NDArray[np.float32], encoded: npt.NDArray[np.generic]
+    ) -> npt.NDArray[np.generic]:
+        """The values of one output for rows that the graph has answered."""
+        return self.recipe.TASK.serve(name, answers, encoded, self.classes, self.transform)
+
     def sample(self) -> Columns:
         """The held-out row that travels in the bundle, for a first try and for warming up."""
         return columns_from_json(self.inputs, self.description["sample"])
@@ -109,10 +115,7 @@ def write_bundle(
         "variant": variant,
         "classes": list(classes),
         "inputs": inputs,
-        "outputs": [
-            {"name": PROBABILITIES_OUTPUT, "datatype": "FP32", "shape": [-1, len(classes)]},
-            {"name": LABEL_OUTPUT, "datatype": "BYTES", "shape": [-1]},
-        ],
+        "outputs": recipe(recipe_name).TASK.outputs(classes, transform),
         "transform": dict(transform),
         "sha256": {name: sha256_of(folder / name) for name in files},
         "sample": {item["name"]: _json_column(sample[item["name"]]) for item in inputs},

@@ -38,6 +38,12 @@ from typing import Any
 
 from trainer.reading import BadSpec as BadSpec
 from trainer.reading import build, choice, object_at, require
+from trainer.roles import COLUMNS as COLUMNS
+from trainer.roles import NEEDS as NEEDS
+from trainer.roles import Learns as Learns
+from trainer.roles import Needs as Needs
+from trainer.roles import Quality as Quality
+from trainer.roles import Recipe as Recipe
 
 SCHEMA_VERSION = 1
 
@@ -56,14 +62,6 @@ FORMATS = ("csv", "jsonl", "images")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adafactor")
 SCHEDULES = ("constant", "cosine", "linear")
 WATCHED_METRICS = ("val/loss", "val/accuracy")
-
-
-class Recipe(StrEnum):
-    """The use cases the engine knows; one file each in `trainer/recipes`."""
-
-    IMAGE = "image-classification"
-    TEXT = "text-classification"
-    TABULAR = "tabular-classification"
 
 
 class Precision(StrEnum):
@@ -134,8 +132,14 @@ class DataSpec:
     path: str  # relative to the run folder: "data/table.csv", "data/table.jsonl" or "data/images"
     format: str  # "csv" | "jsonl" | "images"
     label: str | None = None  # name of the label column; None for images, where the folder is the label
-    text: str | None = None  # name of the text column, text recipe only
-    features: tuple[str, ...] = ()  # columns to learn from, tabular recipe; empty means all but the label
+    text: str | None = None  # name of the text column; of the items' texts for recommendation
+    features: tuple[str, ...] = ()  # columns to learn from, tabular recipes; empty means all but the label
+    topic: str | None = None  # the second thing to tell, sentiment recipe
+    answer: str | None = None  # what is to be answered, intent recipe
+    user: str | None = None  # who chose `item`, what they gave it and when: recommendation
+    item: str | None = None
+    rating: str | None = None
+    time: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +255,7 @@ class RunSpec:
         """Raise BadSpec for a number or a path that no run could use."""
         hyper, data = self.hyperparameters, self.data
         require(data.format in FORMATS, "/data/format", f"must be one of {', '.join(FORMATS)}")
+        require(data.format in NEEDS[self.recipe].formats, "/data/format", f"{self.recipe} cannot read this")
         inside = bool(data.path) and not data.path.startswith("/") and ".." not in data.path.split("/")
         require(inside, "/data/path", "must stay inside the run folder")
         require(hyper.epochs >= 1, "/hyperparameters/epochs", "must be at least 1")
@@ -298,7 +303,7 @@ class VariantReport:
     method: str  # one plain sentence: what was done
     size_bytes: int  # of model.onnx
     compressed_size_bytes: int  # of model.onnx after DEFLATE: where unstructured zeros show
-    accuracy: float
+    accuracy: float  # mean score of the held-out rows; Manifest.quality says what a score is
     accuracy_drop: float  # original.accuracy - accuracy; negative means better
     holdout_rows: int
     latency_p50_ms: float  # batch 1
@@ -309,6 +314,7 @@ class VariantReport:
     accuracy_low: float | None = None  # 95 % interval of the accuracy (Wilson)
     accuracy_high: float | None = None
     drop_high: float | None = None  # with 95 % confidence the drop is no larger: paired, on the same rows
+    figures: dict[str, float] = field(default_factory=dict)  # further measures by name, such as "MAE"
     beats_baseline: bool | None = None  # with 95 % confidence better than Manifest.baseline, on the same rows
 
 
@@ -329,10 +335,11 @@ class Manifest:
     chosen: str
     variants: tuple[VariantReport, ...]
     classes: tuple[str, ...]
-    baseline_accuracy: float  # always answering the most frequent class
+    baseline_accuracy: float  # what the simplest guess scores, such as the most frequent class
     rows_trained: int
     steps: int
     machine: str
+    quality: str = Quality.ACCURACY  # what `accuracy` of the variants is: one of Quality
     baseline: Baseline | None = None  # None: a run of an older engine
     beats_baseline: bool | None = None  # of the chosen variant; False: no better than guessing, so warn
 

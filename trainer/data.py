@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ class Rows:
     """Raw rows as a client would send them, with the answer beside each."""
 
     inputs: Columns
-    labels: npt.NDArray[np.generic]  # objects: str
+    labels: npt.NDArray[np.generic]  # objects: str; numbers where a number is to be predicted
+    extra: Columns = field(default_factory=dict)  # what training knows besides and no client sends
 
     def take(self, rows: Indices) -> Rows:
-        return Rows(inputs=take(self.inputs, rows), labels=self.labels[rows])
+        return Rows(inputs=take(self.inputs, rows), labels=self.labels[rows], extra=take(self.extra, rows))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,6 +106,15 @@ def without_doubles(rows: Rows) -> tuple[Rows, int]:
             seen.add(key)
             keep.append(index)
     return rows.take(np.asarray(keep, dtype=np.int64)), len(rows) - len(keep)
+
+
+def contradictions(rows: Rows) -> int:
+    """How many rows say the same as another one and have another label. Call it without doubles."""
+    names = sorted(rows.inputs)
+    if any(rows.inputs[name].ndim > 1 for name in names):
+        return 0  # pictures: the same pixels twice are rare, and looking for them is not
+    seen = Counter(tuple(_key(rows.inputs[name][index]) for name in names) for index in range(len(rows)))
+    return sum(count for count in seen.values() if count > 1)
 
 
 def classes_of(labels: npt.NDArray[np.generic]) -> tuple[str, ...]:

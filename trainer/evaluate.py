@@ -17,13 +17,15 @@ import onnxruntime
 
 from trainer.bundle import Bundle, open_bundle
 from trainer.contract import ONNX_FILE
-from trainer.data import Columns, Indices, take, words
+from trainer.data import Columns, take, words
+from trainer.scoring import summary
 
 ROUNDS = 7
 CALLS_PER_ROUND = 60
 WARM_UP_CALLS = 5
 BUDGET_S = 6.0  # for the timing of all bundles together; slow models get fewer calls
 Answers = npt.NDArray[np.float32]
+Targets = npt.NDArray[np.generic]  # numbers of classes, or the numbers to predict
 _TORCH = "torch:"
 _TEXT = "text:"  # columns of words are stored as UTF-8 JSON: numpy would need pickle
 
@@ -31,18 +33,20 @@ _TEXT = "text:"  # columns of words are stored as UTF-8 JSON: numpy would need p
 def save_holdout(
     path: Path,
     inputs: Columns,
-    labels: Indices,
+    labels: Targets,
     answers: Mapping[str, Answers] | None = None,
     *,
-    guess: int | None = None,
+    guess: Answers | None = None,
 ) -> None:
     """Store raw held-out rows, their labels, and what the torch network of each variant answered for them.
 
-    `guess` is the class that somebody who knows nothing would always answer.
+    `guess` is what somebody who knows hardly anything would answer to each row.
     """
     arrays: dict[str, Any] = {"labels": labels}
     if guess is not None:
-        arrays["guess"] = np.asarray(guess)
+        # one line when all rows get the same: thousands of classes times thousands of rows would be large
+        same = bool((guess == guess[:1]).all())
+        arrays["guess"] = guess[:1] if same else guess
     for name, column in inputs.items():
         if column.dtype == object:
             text = json.dumps([str(value) for value in column], ensure_ascii=False)
@@ -55,7 +59,7 @@ def save_holdout(
         np.savez(file, **arrays)
 
 
-def load_holdout(path: Path) -> tuple[Columns, Indices, dict[str, Answers], int | None]:
+def load_holdout(path: Path) -> tuple[Columns, Targets, dict[str, Answers], Answers | None]:
     with np.load(path, allow_pickle=False) as stored:
         inputs: Columns = {}
         for key in stored.files:
@@ -64,7 +68,7 @@ def load_holdout(path: Path) -> tuple[Columns, Indices, dict[str, Answers], int 
             elif key.startswith("in:"):
                 inputs[key.removeprefix("in:")] = stored[key]
         answers = {key.removeprefix(_TORCH): stored[key] for key in stored.files if key.startswith(_TORCH)}
-        guess = int(stored["guess"]) if "guess" in stored.files else None
+        guess = stored["guess"] if "guess" in stored.files else None
         return inputs, stored["labels"], answers, guess
 
 
@@ -74,16 +78,21 @@ def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
     The first folder is the yardstick: what the others lost and gained is counted row by row against it.
     """
     inputs, labels, torch_answers, guess = load_holdout(holdout)
-    guessed = None if guess is None else labels == guess
     bundles = [open_bundle(folder, threads=1) for folder in folders]
+    task, transform = bundles[0].recipe.TASK, bundles[0].transform
+    encoded = bundles[0].encode(inputs)
+    guessed = None
+    if guess is not None:
+        whole = np.broadcast_to(guess, (len(labels), guess.shape[1]))
+        guessed = task.scores(whole, labels, encoded, transform)
     latencies = _latencies(bundles, inputs, rows=len(labels))
     measured = []
-    yardstick: npt.NDArray[np.bool_] | None = None
+    yardstick: npt.NDArray[np.float64] | None = None
     reference = torch_answers.get(bundles[0].description["variant"])
     for folder, bundle, times_ms in zip(folders, bundles, latencies, strict=True):
         answers = _answers(bundle, inputs, rows=len(labels))
-        right = answers.argmax(axis=1) == labels
-        yardstick = right if yardstick is None else yardstick
+        scores = task.scores(answers, labels, encoded, transform)
+        yardstick = scores if yardstick is None else yardstick
         graph = (folder / ONNX_FILE).read_bytes()
         name = bundle.description["variant"]
         measured.append(
@@ -91,12 +100,8 @@ def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
                 "name": name,
                 "size_bytes": len(graph),
                 "compressed_size_bytes": len(zlib.compress(graph, 6)),
-                "accuracy": float(right.mean()),
-                "right_rows": int(right.sum()),
-                "lost_rows": int((yardstick & ~right).sum()),
-                "gained_rows": int((right & ~yardstick).sum()),
-                "lost_to_guess": None if guessed is None else int((guessed & ~right).sum()),
-                "gained_on_guess": None if guessed is None else int((right & ~guessed).sum()),
+                **summary(scores, yardstick, guessed),
+                "figures": task.figures(answers, labels, encoded, transform),
                 "holdout_rows": len(labels),
                 "latency_p50_ms": round(float(np.percentile(times_ms, 50)), 5),
                 "latency_p95_ms": round(float(np.percentile(times_ms, 95)), 5),
@@ -108,7 +113,10 @@ def measure(folders: Sequence[Path], holdout: Path) -> dict[str, Any]:
 
 
 def _distance(answers: Answers, reference: Answers | None) -> float | None:
-    return None if reference is None else float(np.abs(answers - reference).max())
+    if reference is None:
+        return None
+    # of probabilities as it is; a predicted price of millions may differ by more than one of cents
+    return float(np.abs(answers - reference).max() / max(1.0, float(np.abs(reference).max())))
 
 
 def machine() -> str:

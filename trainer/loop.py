@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer import checkpoint, optim
 from trainer.contract import CHECKPOINTS_DIR, Failure, Precision, TrainingSpec
@@ -32,6 +31,7 @@ from trainer.failures import (
     leave_now,
 )
 from trainer.prepare import Prepared, Run
+from trainer.recipes.outcomes import answers_of, loss_of, score_of
 from trainer.stopping import Stopping
 from trainer.watchdog import FIRST_STEP_S, Watchdog
 
@@ -90,7 +90,7 @@ class Stepper:
         x, y = self.prepared.tensors(rows[:1] if idle else mine, self.gang.device)
         with autocast(self.gang.device, self.precision):
             logits_BC = self.network(x)
-        whole = functional.cross_entropy(logits_BC.float(), y, reduction="sum")
+        whole = loss_of(self.network, logits_BC.float(), x, y)
         share = whole * (0.0 if idle else 1.0 / len(rows))
         # DDP divides by the number of ranks; the batch's mean wants the plain sum
         self.scaler.scale(share * self.gang.world).backward()
@@ -239,13 +239,13 @@ class _Training:
             for start in range(0, len(mine), size):
                 x, y = self.prepared.tensors(mine[start : start + size], self.gang.device)
                 logits_BC = self.network(x).float()
-                totals[0] += functional.cross_entropy(logits_BC, y, reduction="sum")
-                totals[1] += (logits_BC.argmax(dim=1) == y).sum()
+                totals[0] += loss_of(self.network, logits_BC, x, y)
+                totals[1] += score_of(self.network, logits_BC, x, y)
                 self.watchdog.beat()
         self.network.train()
         loss, right = (sum_over_ranks(totals, self.gang) / len(self.prepared.split.holdout)).tolist()
         self.run.events.metric("val/loss", loss, step=step)
-        self.run.events.metric("val/accuracy", right, step=step)
+        self.run.events.metric(f"val/{self.prepared.recipe.TASK.quality}", right, step=step)
         accuracy = self.how.early_stopping is not None and self.how.early_stopping.metric == "val/accuracy"
         quality = right if accuracy else -loss
         if self.stopping.after(quality) and step < self.total:
@@ -374,5 +374,5 @@ def probabilities(
     with torch.inference_mode():
         for start in range(0, len(rows), 256):
             x, _ = prepared.tensors(rows[start : start + 256], device)
-            parts.append(network(x).float().softmax(dim=1).cpu().numpy())
+            parts.append(answers_of(network, network(x).float()).cpu().numpy())
     return np.concatenate(parts)

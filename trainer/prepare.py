@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainer.contract import Recipe, RunSpec
+from trainer.contract import Learns, Recipe, RunSpec
 from trainer.control import Control
-from trainer.data import Indices, Rows, Split, classes_of, split, take, without_doubles
+from trainer.data import Indices, Rows, Split, contradictions, take, without_doubles
 from trainer.events import Events
 from trainer.recipes import Recipe as RecipeModule
 from trainer.recipes import recipe
@@ -36,7 +36,7 @@ class Prepared:
     transform: dict[str, Any]
     classes: tuple[str, ...]
     rows: Rows
-    labels: Indices
+    labels: npt.NDArray[np.generic]  # numbers of classes, or the numbers to predict
     split: Split
     encoded: npt.NDArray[np.generic]
 
@@ -45,15 +45,24 @@ class Prepared:
         y = torch.from_numpy(self.labels[rows])
         return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
-    @property
-    def commonest(self) -> int:
-        """The most frequent class of the training rows."""
-        return int(np.bincount(self.labels[self.split.train]).argmax())
+    def guess(self) -> npt.NDArray[np.float32]:
+        """What somebody answers to every held-out row who knows only how often each target occurs."""
+        task, train = self.recipe.TASK, self.split.train
+        given = task.guess(self.labels[train], len(self.classes), self.encoded[train], self.transform)
+        return given(self.encoded[self.split.holdout]) if callable(given) else self._same_for_all(given)
 
     @property
     def baseline_accuracy(self) -> float:
-        """What always answering the most frequent training class would score on the held-out rows."""
-        return float((self.labels[self.split.holdout] == self.commonest).mean())
+        """The quality of the simplest guess."""
+        return float(self.scores(self.guess()).mean())
+
+    def _same_for_all(self, line: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.broadcast_to(line, (len(self.split.holdout), len(line)))
+
+    def scores(self, answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """One number for each held-out row, 1 for a perfect answer."""
+        held = self.split.holdout
+        return self.recipe.TASK.scores(answers, self.labels[held], self.encoded[held], self.transform)
 
 
 def prepare(run: Run) -> Prepared:
@@ -65,17 +74,14 @@ def prepare(run: Run) -> Prepared:
         rows, doubles = without_doubles(rows)
         if doubles:
             run.events.log(f"{doubles} rows are copies of others and were left out, {len(rows)} remain.")
-    classes = classes_of(rows.labels)
-    number = {name: index for index, name in enumerate(classes)}
-    labels = np.asarray([number[str(label)] for label in rows.labels], dtype=np.int64)
-    lonely = [name for name, count in Counter(map(str, rows.labels)).items() if count == 1]
-    if lonely:
-        some = ", ".join(lonely[:5])
-        run.events.log(
-            f"{len(lonely)} classes have a single row and are not tested: {some}.", level="warning"
-        )
-    parts = split(labels, holdout=spec.hyperparameters.holdout, seed=spec.hyperparameters.seed)
-    transform = module.fit(take(rows.inputs, parts.train))
+    task = module.TASK
+    if task.learns is Learns.CLASS:
+        _warn_of_labels(run, rows)
+    parts = task.split(rows, holdout=spec.hyperparameters.holdout, seed=spec.hyperparameters.seed)
+    transform = learn(module, rows, parts.train)
+    classes = task.classes(rows, transform)
+    labels = task.targets(rows, classes, transform)
+    encode = getattr(module, "encode_training", None)
     return Prepared(
         recipe=module,
         transform=transform,
@@ -83,5 +89,26 @@ def prepare(run: Run) -> Prepared:
         rows=rows,
         labels=labels,
         split=parts,
-        encoded=module.encode(transform, rows.inputs),
+        encoded=encode(transform, rows, labels) if encode else module.encode(transform, rows.inputs),
     )
+
+
+def learn(module: RecipeModule, rows: Rows, train: Indices) -> dict[str, Any]:
+    """What must be known before the network, from the training rows alone."""
+    own = getattr(module, "learn", None)
+    found: dict[str, Any] = own(rows, train) if own else module.fit(take(rows.inputs, train))
+    return found
+
+
+def _warn_of_labels(run: Run, rows: Rows) -> None:
+    lonely = [name for name, count in Counter(map(str, rows.labels)).items() if count == 1]
+    if lonely:
+        some = ", ".join(lonely[:5])
+        run.events.log(
+            f"{len(lonely)} classes have a single row and are not tested: {some}.", level="warning"
+        )
+    torn = contradictions(rows)
+    if torn:
+        run.events.log(
+            f"{torn} rows have the same content as another row and a different label.", level="warning"
+        )

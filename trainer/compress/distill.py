@@ -72,7 +72,9 @@ def teach(
         for places in list(batches(order, hyper.batch_size))[: total - done]:
             run.control.stop_here()
             x, y = prepared.tensors(rows[places], gang.device)
-            loss = loss_of(student(x).float(), soft[torch.from_numpy(places).to(soft.device)], y)
+            wanted = soft[torch.from_numpy(places).to(soft.device)]
+            own = getattr(student, "distance", None)  # classes are told from probabilities, numbers are not
+            loss = own(student(x).float(), wanted, y) if own else loss_of(student(x).float(), wanted, y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -15,9 +15,10 @@ side would be, and a few hundred rows are enough to tell one point.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from trainer.contract import VariantReport
+from trainer.contract import Quality, VariantReport
 
 ORIGINAL = "original"
 MAX_SLOWDOWN = 1.5
@@ -42,6 +43,30 @@ def drop_bound(*, lost: int, gained: int, rows: int) -> float:
     n, b, c = rows + 2, lost + 0.5, gained + 0.5
     spread = math.sqrt(b + c - (b - c) ** 2 / n) / n
     return (b - c) / n + _ONE_SIDED_95 * spread
+
+
+def interval(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of the quality of one variant, from what `trainer.scoring` says of it."""
+    if figures["counted"]:
+        return wilson(figures["right_rows"], figures["holdout_rows"])
+    return figures["low"], figures["high"]
+
+
+def highest_drop(figures: Mapping[str, Any]) -> float:
+    """With 95 % confidence the quality fell by no more than this."""
+    if figures["counted"]:
+        return drop_bound(
+            lost=figures["lost_rows"], gained=figures["gained_rows"], rows=figures["holdout_rows"]
+        )
+    return float(figures["drop_high"])
+
+
+def beats_guess(figures: Mapping[str, Any]) -> bool:
+    """Whether a variant is better than the simplest guess, and not by chance."""
+    if figures["counted"]:
+        lost, gained = figures["lost_to_guess"], figures["gained_on_guess"]
+        return beats_guessing(lost=lost, gained=gained, rows=figures["holdout_rows"])
+    return bool(figures["behind_guess"] < 0)
 
 
 def beats_guessing(*, lost: int, gained: int, rows: int) -> bool:
@@ -91,11 +116,12 @@ def verdict(
     max_accuracy_drop: float,
     drop_high: float | None = None,
     lost_rows: int | None = None,
+    quality: str = Quality.ACCURACY,
 ) -> str:
     """One honest sentence. Every pair is (the original's, this variant's)."""
     if name == ORIGINAL:
         return "The yardstick: the others are compared with it."
-    said = [_size(*size), _speed(*latency_ms), _accuracy(accuracy_drop)]
+    said = [_size(*size), _speed(*latency_ms), _accuracy(accuracy_drop, quality)]
     if size[1] > 0.9 * size[0] and compressed[1] < 0.9 * compressed[0]:
         said.insert(1, f"{compressed[0] / compressed[1]:.1f}x smaller once compressed")
     allowed = f"{100 * max_accuracy_drop:.1f}"
@@ -128,7 +154,7 @@ def _speed(original_ms: float, variant_ms: float) -> str:
     return "as fast here"
 
 
-def _accuracy(drop: float) -> str:
+def _accuracy(drop: float, quality: str) -> str:
     if abs(drop) < 5e-5:
-        return "same accuracy"
-    return f"accuracy {abs(100 * drop):.2f} points {'lower' if drop > 0 else 'higher'}"
+        return f"same {quality}"
+    return f"{quality} {abs(100 * drop):.2f} points {'lower' if drop > 0 else 'higher'}"

@@ -32,6 +32,7 @@ from trainer.contract import (
     Baseline,
     Manifest,
     Method,
+    Quality,
     VariantReport,
 )
 from trainer.data import batches, epoch_order, take
@@ -54,6 +55,7 @@ _FIGURES = (
     "latency_p50_ms",
     "latency_p95_ms",
     "max_abs_difference",
+    "figures",
 )
 
 
@@ -82,7 +84,9 @@ def finish(
     run.events.state("evaluating")
     measured = _measure(run, [result / item.name for item in made], work / "holdout.npz")
     made = _alike(run, made, measured["variants"])
-    reports = _reports(made, measured["variants"], run.spec.compression.max_accuracy_drop)
+    reports = _reports(
+        made, measured["variants"], run.spec.compression.max_accuracy_drop, prepared.recipe.TASK.quality
+    )
     reports = _worth_keeping(run, made, reports)
     for report in reports:
         run.events.variant(report)
@@ -91,20 +95,17 @@ def finish(
     chosen = gate.choose(reports)
     run.events.log(f"The gate chose {chosen!r} of {len(reports)} variants.")
     beats = next(report.beats_baseline for report in reports if report.name == chosen)
-    baseline = Baseline(name="commonest class", value=prepared.baseline_accuracy)
+    task = prepared.recipe.TASK
+    baseline = Baseline(name=task.guess_name, value=float(prepared.scores(prepared.guess()).mean()))
     if beats is False:
-        run.events.log(
-            f"This model is not clearly better than always answering {prepared.classes[prepared.commonest]!r}, "
-            f"which is right for {100 * baseline.value:.1f} % of the held-out rows: "
-            "look at the labels and columns, train longer, or add rows.",
-            level="warning",
-        )
+        run.events.log(_no_better(prepared, baseline), level="warning")
     manifest = Manifest(
         recipe=run.spec.recipe,
         chosen=chosen,
         variants=tuple(reports),
         classes=prepared.classes,
-        baseline_accuracy=prepared.baseline_accuracy,
+        baseline_accuracy=baseline.value,
+        quality=task.quality,
         rows_trained=len(prepared.split.train),
         steps=steps,
         machine=measured["machine"],
@@ -114,6 +115,20 @@ def finish(
     shutil.rmtree(work, ignore_errors=True)
     replace_atomically(result / MANIFEST_FILE, manifest.to_json().encode())
     return manifest
+
+
+def _no_better(prepared: Prepared, baseline: Baseline) -> str:
+    advice = "look at the labels and columns, train longer, or add rows."
+    if prepared.recipe.TASK.quality is not Quality.ACCURACY:
+        return (
+            f"This model is not clearly better than the simplest guess ({baseline.name}), "
+            f"whose {prepared.recipe.TASK.quality} is {baseline.value:.3f}: {advice}"
+        )
+    commonest = prepared.classes[int(prepared.guess()[0].argmax())]
+    return (
+        f"This model is not clearly better than always answering {commonest!r}, "
+        f"which is right for {100 * baseline.value:.1f} % of the held-out rows: {advice}"
+    )
 
 
 def _make_variants(
@@ -149,9 +164,7 @@ def _make_variants(
         for source in list(made):
             _quantize(run, prepared, result, source, made)
     rows = take(prepared.rows.inputs, held)
-    save_holdout(
-        result / _WORK / "holdout.npz", rows, prepared.labels[held], answers, guess=prepared.commonest
-    )
+    save_holdout(result / _WORK / "holdout.npz", rows, prepared.labels[held], answers, guess=prepared.guess())
     return made
 
 
@@ -279,19 +292,21 @@ def _worth_keeping(run: Run, made: list[Made], reports: list[VariantReport]) -> 
     return kept
 
 
-def _reports(made: list[Made], measured: list[dict[str, Any]], max_drop: float) -> list[VariantReport]:
+def _reports(
+    made: list[Made],
+    measured: list[dict[str, Any]],
+    max_drop: float,
+    quality: str = Quality.ACCURACY,
+) -> list[VariantReport]:
     by_name = {item["name"]: item for item in measured}
     base = by_name[gate.ORIGINAL]
     reports = []
     for item in made:
         figures = by_name[item.name]
-        rows = figures["holdout_rows"]
         drop = base["accuracy"] - figures["accuracy"]
-        lost = figures["lost_rows"]
-        high = None
-        if item.name != gate.ORIGINAL:
-            high = gate.drop_bound(lost=lost, gained=figures["gained_rows"], rows=rows)
-        low, most = gate.wilson(figures["right_rows"], rows)
+        lost = figures.get("lost_rows")
+        high = None if item.name == gate.ORIGINAL else gate.highest_drop(figures)
+        low, most = gate.interval(figures)
         reports.append(
             VariantReport(
                 name=item.name,
@@ -301,9 +316,7 @@ def _reports(made: list[Made], measured: list[dict[str, Any]], max_drop: float) 
                 accuracy_low=low,
                 accuracy_high=most,
                 drop_high=high,
-                beats_baseline=gate.beats_guessing(
-                    lost=figures["lost_to_guess"], gained=figures["gained_on_guess"], rows=rows
-                ),
+                beats_baseline=gate.beats_guess(figures),
                 passed_gate=gate.passes(drop, max_accuracy_drop=max_drop, drop_high=high, lost_rows=lost),
                 verdict=gate.verdict(
                     name=item.name,
@@ -314,6 +327,7 @@ def _reports(made: list[Made], measured: list[dict[str, Any]], max_drop: float) 
                     max_accuracy_drop=max_drop,
                     drop_high=high,
                     lost_rows=lost,
+                    quality=quality,
                 ),
             )
         )

@@ -8,6 +8,13 @@ numpy only (networks.py excepted), for serving reads these too. Every recipe off
     signature(transform) -> list    the model's inputs in Open Inference Protocol v2 words
     encode(transform, inputs)       raw rows -> one entry a row
     batch(encoded)                  entries -> the array the graph takes
+    TASK                            what an answer means: trainer.tasks
+
+and two more where they are needed::
+
+    learn(rows, train) -> dict      instead of `fit`, when more than the inputs must be seen
+    encode_training(transform, rows, targets)
+                                    instead of `encode`, when a row's own target must be kept out of it
 """
 
 from __future__ import annotations
@@ -22,13 +29,15 @@ import numpy.typing as npt
 from trainer.contract import DataSpec
 from trainer.contract import Recipe as Name
 from trainer.data import Columns, Rows
-from trainer.recipes import image, tabular, text
+from trainer.recipes import image, regression, tabular, text
+from trainer.tasks import Classification
 
 Array = npt.NDArray[np.generic]
 
 
 class Recipe(Protocol):
     GRAPH_INPUT: str
+    TASK: Classification
 
     def read(self, folder: Path, data: DataSpec) -> Rows: ...
     def fit(self, inputs: Columns) -> dict[str, Any]: ...
@@ -37,7 +46,12 @@ class Recipe(Protocol):
     def batch(self, encoded: Array) -> Array: ...
 
 
-_RECIPES: dict[Name, Any] = {Name.IMAGE: image, Name.TEXT: text, Name.TABULAR: tabular}
+_RECIPES: dict[Name, Any] = {
+    Name.IMAGE: image,
+    Name.TEXT: text,
+    Name.TABULAR: tabular,
+    Name.REGRESSION: regression,
+}
 
 
 def recipe(name: Name) -> Recipe:

@@ -13,6 +13,9 @@ from PIL import Image, ImageOps
 from trainer.contract import DataSpec
 from trainer.data import Columns, Rows, words
 from trainer.failures import BadData
+from trainer.tasks import CLASSIFICATION as TASK
+
+__all__ = ["GRAPH_INPUT", "TASK", "batch", "encode", "fit", "read", "signature"]
 
 GRAPH_INPUT = "image"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})

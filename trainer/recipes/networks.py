@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainer.contract import Recipe
 from trainer.recipes import tabular
@@ -90,10 +91,44 @@ class Table(nn.Module):
         return self.head(features_BF)  # type: ignore[no-any-return]
 
 
+class Amount(Table):
+    """A table's network that says one number: it learns the scaled target and ships the unscaled."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, transform: Mapping[str, Any], classes: int) -> None:
+        super().__init__(transform, 1)
+        target = transform["target"]
+        self.logarithm = bool(target["logarithm"])
+        self.register_buffer("mean", torch.tensor(float(target["mean"])))
+        self.register_buffer("scale", torch.tensor(float(target["scale"])))
+
+    def loss(self, scaled_B1: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return functional.smooth_l1_loss(scaled_B1[:, 0], self._scaled(y), reduction="sum")
+
+    def distance(self, scaled_B1: Tensor, taught_B1: Tensor, y: Tensor) -> Tensor:
+        """What a student is judged by: mostly its teacher's number, a little the true one."""
+        teacher = functional.mse_loss(scaled_B1, taught_B1)
+        return 0.8 * teacher + 0.2 * functional.smooth_l1_loss(scaled_B1[:, 0], self._scaled(y))
+
+    def score(self, scaled_B1: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Against the spread of the training rows, for a batch has none of its own."""
+        return (1.0 - (scaled_B1[:, 0] - self._scaled(y)) ** 2).sum()
+
+    def answer(self, scaled_B1: Tensor) -> Tensor:
+        amount_B1 = scaled_B1.clamp(-8.0, 8.0) * self.scale + self.mean
+        return amount_B1.exp() if self.logarithm else amount_B1
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return ((y.log() if self.logarithm else y) - self.mean) / self.scale
+
+
 _NETWORKS: dict[Recipe, type[nn.Module]] = {
     Recipe.IMAGE: Picture,
     Recipe.TEXT: TextBag,
     Recipe.TABULAR: Table,
+    Recipe.REGRESSION: Amount,
 }
 
 

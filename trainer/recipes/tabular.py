@@ -14,6 +14,9 @@ import numpy.typing as npt
 from trainer.contract import DataSpec
 from trainer.data import Columns, Rows, column, is_missing, read_table, required, words
 from trainer.failures import BadData
+from trainer.tasks import CLASSIFICATION as TASK
+
+__all__ = ["GRAPH_INPUT", "TASK", "batch", "encode", "fit", "read", "signature", "width"]
 
 GRAPH_INPUT = "features"
 RARE_BELOW = 3  # a word seen less often in training is "rare": too few rows to learn from

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from trainer.contract import DataSpec
 from trainer.data import Columns, Rows, column, read_table, required, words
+from trainer.tasks import CLASSIFICATION as TASK
+
+__all__ = ["GRAPH_INPUT", "TASK", "batch", "encode", "fit", "read", "signature"]
 
 GRAPH_INPUT = "ids"
 NGRAMS = (1, 2, 3)
