@@ -78,9 +78,9 @@ class Method(StrEnum):
     STRUCTURED = "structured"  # narrower layers: whole channels and hidden units taken out
     DISTILL = "distill"  # a small student taught by the trained network
     LOWRANK = "lowrank"  # a large matrix as the product of two thin ones
+    VOCABULARY = "vocabulary"  # rows of a text table that hardly say anything taken out
     WEIGHTS8 = "weights8"  # weights stored in 8 bits and unpacked on loading: smaller, as fast as before
     WEIGHTS4 = "weights4"  # the same in 4 bits
-    VOCABULARY = "vocabulary"  # rows of a text table that hardly say anything taken out
 
 
 class EventKind(StrEnum):
@@ -316,6 +316,7 @@ class VariantReport:
     drop_high: float | None = None  # with 95 % confidence the drop is no larger: paired, on the same rows
     figures: dict[str, float] = field(default_factory=dict)  # further measures by name, such as "MAE"
     beats_baseline: bool | None = None  # with 95 % confidence better than Manifest.baseline, on the same rows
+    source: str | None = None  # of one that stores another variant's numbers in fewer bits: that other's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,11 +328,18 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Eager:
+    """The original in PyTorch itself, one row and one thread, in turns with its own file in ONNX Runtime."""
+
+    latency_p50_ms: float
+    original_p50_ms: float  # of the file, in these turns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The result of a finished run. `chosen` is the variant the gate picked; "original" when none passed."""
 
     recipe: Recipe
-    source: str | None = None  # of one that stores another variant's numbers in fewer bits: that other's name
     chosen: str
     variants: tuple[VariantReport, ...]
     classes: tuple[str, ...]
@@ -342,14 +350,7 @@ class Manifest:
     quality: str = Quality.ACCURACY  # what `accuracy` of the variants is: one of Quality
     baseline: Baseline | None = None  # None: a run of an older engine
     beats_baseline: bool | None = None  # of the chosen variant; False: no better than guessing, so warn
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Eager:
-    """The original in PyTorch itself, one row and one thread, in turns with its own file in ONNX Runtime."""
-
-    latency_p50_ms: float
-    original_p50_ms: float  # of the file, in these turns
-
+    eager: Eager | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
@@ -364,9 +365,9 @@ class Eager:
                 "variants": tuple(VariantReport(**variant) for variant in raw["variants"]),
                 "classes": tuple(raw["classes"]),
                 "baseline": Baseline(**raw["baseline"]) if raw.get("baseline") else None,
+                "eager": Eager(**raw["eager"]) if raw.get("eager") else None,
             }
         )
-    eager: Eager | None = None
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -381,7 +382,6 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         chunk = file.read()
     end = chunk.rfind(b"\n") + 1
     return [Event.from_line(line) for line in chunk[:end].decode().splitlines() if line], offset + end
-                "eager": Eager(**raw["eager"]) if raw.get("eager") else None,
 
 
 def _training(raw: dict[str, Any]) -> TrainingSpec:
