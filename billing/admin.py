@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from billing import clock
-from billing.models import PriceVersion
+from billing.models import Meter, PriceVersion
 from billing.services import prices
 from tenants.http import Request
 
@@ -65,6 +65,27 @@ class PriceVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             valid_from=form.cleaned_data["valid_from"],
         )
         obj.pk = made.pk
+
+
+@admin.register(Meter)
+class MeterAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Meters are data: added here and priced beside it. What was counted in a unit keeps it, so no changes."""
+
+    list_display = ["key", "title", "unit", "natural_unit", "natural_size"]
+    fields = ["key", "title", "unit", "natural_unit", "natural_size"]
+    ordering = ["key"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _may(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 def _may(request: HttpRequest) -> bool:

@@ -8,6 +8,7 @@ from billing.api import invoices as invoices_api
 from billing.api import prices as prices_api
 from billing.api import reports as reports_api
 from billing.api import usage as usage_api
+from billing.api import usage_events as usage_events_api
 from billing.views import invoices, reports, usage
 
 app_name = "billing"
@@ -25,6 +26,7 @@ urlpatterns: list[URLPattern] = [
 ]
 api_urlpatterns: list[URLPattern] = [
     path("usage", usage_api.Usage.as_view(), name="usage-list"),
+    path("usage/events", usage_events_api.UsageEvents.as_view(), name="usage-events"),
     path("invoices", invoices_api.InvoiceList.as_view(), name="invoice-list"),
     path("invoices/<str:public_id>", invoices_api.InvoiceDetail.as_view(), name="invoice-detail"),
     path(

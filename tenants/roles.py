@@ -26,7 +26,7 @@ _WORK = _LOOK | {
 }  # fmt: skip
 _RUN = _WORK | _MONEY | {
     "tenant.manage", "members.invite", "members.manage", "tokens.manage", "audit.view",
-    "datasets.share", "jobs.share", "models.share", "endpoints.share",
+    "datasets.share", "jobs.share", "models.share", "endpoints.share", "usage.record",
 }  # fmt: skip
 
 PERMISSIONS: dict[Role, frozenset[str]] = {

@@ -27,6 +27,7 @@ RIGHTS: list[tuple[Any, frozenset[str]]] = [
     (_("Make and revoke API tokens"), frozenset({"tokens.view", "tokens.create", "tokens.revoke"})),
     (_("See usage and budgets"), frozenset({"usage.view", "budgets.view"})),
     (_("See invoices and set budgets"), frozenset({"invoices.view", "budgets.manage"})),
+    (_("Record usage over the API"), frozenset({"usage.record"})),
     (
         _("Share single objects with people and tokens"),
         frozenset({"datasets.share", "jobs.share", "models.share", "endpoints.share"}),
@@ -52,7 +53,7 @@ SCOPE_WORDS: dict[str, Any] = {
     "endpoints:write": _("Publish, stop and share endpoints"),
     "endpoints:invoke": _("Call endpoints"),
     "billing:read": _("See usage and invoices"),
-    "billing:write": _("Set budgets"),
+    "billing:write": _("Set budgets and record usage"),
 }
 
 

@@ -92,14 +92,14 @@ THEIRS: set[str] = {
     "billing:usage_csv", "billing:usage_budget", "billing:usage_budget_remove", "billing:invoice_list",
     "api:tenant-list", "api:member-list", "api:invitation-list", "api:token-list", "api:audit-list",
     "api:dataset-list", "api:job-list", "api:job-estimate", "api:endpoint-list", "api:model-list",
-    "api:usage-list", "api:invoice-list", "api:meter-list", "api:price-list",
+    "api:usage-list", "api:usage-events", "api:invoice-list", "api:meter-list", "api:price-list",
 }  # fmt: skip
 # The address holds a secret that the stranger does not have.
 SECRET: set[str] = {"tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
 # Staff of the installation only.
 STAFF: set[str] = {"metrics", "billing:report", "billing:report_csv", "api:report-costs"}
 # Says nothing of any tenant.
-OPEN: set[str] = {"console:health_live", "console:health_ready", "api-schema", "api-docs"}
+OPEN: set[str] = {"console:errors", "console:health_live", "console:health_ready", "api-schema", "api-docs"}
 
 
 def routes(patterns: Any = None, namespace: str = "", prefix: str = "") -> dict[str, str]:

@@ -1,0 +1,129 @@
+"""Usage told from outside over REST: a batch in, one result per event out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from billing.api.parsers import ExactJson
+from billing.services.ingest import MOST_EVENTS, Status, ingest
+from tenants.api import actor_of
+from tenants.errors import Fault, Invalid
+from tenants.permissions import require
+
+
+class EventIn(serializers.Serializer):
+    """One piece of usage; for the schema: reading is the service's work."""
+
+    key = serializers.CharField(
+        max_length=200, help_text="Unique within the source; a repeat changes nothing."
+    )
+    meter = serializers.CharField()
+    sku = serializers.CharField(default="standard")
+    quantity = serializers.CharField(help_text="In base units, zero or more; a number or its text.")
+    event_time = serializers.DateTimeField(required=False, help_text="With offset; without it, now.")
+    subject = serializers.CharField(max_length=40, help_text="What it was spent on, such as a job's id.")
+    subject_title = serializers.CharField(max_length=200, required=False)
+    user = serializers.CharField(max_length=200, required=False)
+    labels = serializers.DictField(child=serializers.CharField(max_length=60), required=False)
+
+
+class BatchIn(serializers.Serializer):
+    source = serializers.CharField(
+        max_length=32, help_text="Who tells: a name of your own, such as render-farm."
+    )
+    events = EventIn(many=True, max_length=MOST_EVENTS)
+
+
+class FaultOut(serializers.Serializer):
+    pointer = serializers.CharField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ResultOut(serializers.Serializer):
+    index = serializers.IntegerField()
+    key = serializers.CharField()
+    status = serializers.ChoiceField([(one.value, one.value) for one in Status])
+    code = serializers.IntegerField(
+        help_text="201 stored, 200 known already, 409 another payload, 422 not valid."
+    )
+    errors = FaultOut(many=True)  # type: ignore[assignment]
+
+
+class BatchOut(serializers.Serializer):
+    stored = serializers.IntegerField()
+    duplicate = serializers.IntegerField()
+    conflict = serializers.IntegerField()
+    invalid = serializers.IntegerField()
+    results = ResultOut(many=True)
+
+
+class UsageEvents(APIView):
+    parser_classes = [ExactJson]
+
+    @extend_schema(
+        summary="Record usage in batches: every event once, one result each",
+        request=BatchIn,
+        responses={200: BatchOut, 207: BatchOut},
+        examples=[
+            OpenApiExample(
+                "One render",
+                request_only=True,
+                value={
+                    "source": "render-farm",
+                    "events": [
+                        {"key": "frame-1", "meter": "train.gpu", "quantity": "12.5", "subject": "film_7"}
+                    ],
+                },
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        actor = actor_of(request)
+        require(actor, "usage.record")
+        source, events = _batch(request.data)
+        results = ingest(actor, source=source, events=events)
+        counts = Counter(result.status for result in results)
+        body = {
+            **{status.value: counts[status] for status in Status},
+            "results": [
+                {
+                    "index": one.index,
+                    "key": one.key,
+                    "status": one.status.value,
+                    "code": one.status.code,
+                    "errors": [
+                        {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail}
+                        for fault in one.faults
+                    ],
+                }
+                for one in results
+            ],
+        }
+        # 200 where all of it is recorded now; 207 where the reader has to look at the results
+        return Response(body, status=207 if counts[Status.CONFLICT] or counts[Status.INVALID] else 200)
+
+
+def _batch(body: Any) -> tuple[str, list[Any]]:
+    if not isinstance(body, dict):
+        raise Invalid.at("/", "invalid", _("Send an object with source and events."))
+    faults = [
+        Fault("/" + ascii(name)[1:-1][:60], "unknown_field", _("Known fields: source, events."))
+        for name in body.keys() - {"source", "events"}
+    ]
+    source, events = body.get("source"), body.get("events")
+    if type(source) is not str:
+        faults.append(Fault("/source", "required", _("Say who tells: a name such as render-farm.")))
+    if not isinstance(events, list):
+        faults.append(Fault("/events", "required", _("Send a list of events.")))
+    if faults or type(source) is not str or not isinstance(events, list):
+        raise Invalid(_("This is not a batch of usage events."), faults=faults)
+    return source, events
