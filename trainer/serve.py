@@ -2,31 +2,43 @@
 
     python -m trainer serve serve.json
 
-serve.json: {"bundle": folder, "socket": path, "threads": 1, "model_name": "m", "model_version": "3"}; the
-last three may be left out. When the socket accepts, one line goes to stdout: {"ready": true, "socket": path}.
-If the bundle cannot be loaded (a checksum does not match, say) the line is {"ready": false, "error": text},
-and the exit code 65. SIGTERM: new requests get 503, those in flight are finished, exit code 0.
+serve.json: {"bundle": folder, "socket": path, "threads": 1, "model_name": "m", "model_version": "3",
+"max_waiting_rows": 8192}; the last four may be left out. When the socket accepts, one line goes to stdout:
+{"ready": true, "socket": path}. If the bundle cannot be loaded (a checksum does not match, say) the line is
+{"ready": false, "error": text}, and the exit code 65. SIGTERM: new requests get 503, those in flight are
+finished, exit code 0.
 
 Frames, both ways, many in flight on one connection, answered in any order::
 
     length      4 bytes, big-endian, of what follows
     request id  4 bytes, chosen by the client, sent back with the answer
-    payload     of a request: the JSON body of a v2 infer request as it came; or the five bytes `ready`
-                of an answer: status (2 bytes, big-endian), rows answered (4 bytes), JSON body
+    payload     of a request: see below
+                of an answer: status (2 bytes), rows answered, tokens read, microseconds of computing (4 each), body
 
-Status 200: a v2 infer response; for `ready`, the v2 model metadata. 400: not a v2 request. 422: a value the
-model cannot take, {"error": text, "pointer": "/inputs/0/shape"}. 500: the model failed. 503: stopping, or too
-many rows wait.
+A payload is the JSON body of a v2 infer request as it came; or the five bytes `ready`; or an envelope: the byte
+1, one letter, milliseconds within which the work must begin (4 bytes, 0: any time), the length of a head
+(4 bytes), the head, and the body. The letters::
+
+    J  a v2 infer request, all JSON          B  one with binary tensors; the head: bytes of its JSON, as digits
+    P  rows for humans; the head: its type   E  texts to embed, as the OpenAI API asks for it
+    X  forget the request whose id is the head's length: its caller has gone; never answered
+
+Status 200: the answer; for `ready`, the v2 model metadata. 206: 4 bytes that say where the JSON of the body ends
+and its binary tensors begin, then the body. 400: not a request. 422: a value the model cannot take, {"error":
+text, "pointer": "/inputs/0/shape"}. 500: the model failed. 503: stopping, or too many rows wait. 504: its turn
+came too late.
 
 Batching has no timer. Requests that arrive in one turn of the event loop run together; while a batch runs,
 more queue up and are the next batch, up to ROW_CAP rows. Each is checked before it is queued, so that a bad
-one fails alone.
+one fails alone. Whether somebody still waits for it is looked at when its turn comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import math
 import os
 import signal
 import socket
@@ -35,14 +47,15 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer import protocol
+from trainer import plain, protocol
 from trainer.bundle import Bundle, Tampered, WrongInput, open_bundle
 from trainer.contract import Exit
 from trainer.control import die_with_parent
@@ -55,7 +68,11 @@ INLINE_BELOW_S = 0.0003  # handing a batch to a thread costs about this much; a 
 DRAIN_S = 20.0
 READY = b"ready"
 _HEAD = struct.Struct(">II")  # length, request id
-_ANSWER = struct.Struct(">IIHI")  # length, request id, status, rows
+_ANSWER = struct.Struct(">IIHIII")  # length, request id, status, rows, tokens, microseconds
+_ANSWER_EXTRA = _ANSWER.size - 4  # what `length` counts before the body
+ENVELOPE = b"\x01"
+_ENVELOPE = struct.Struct(">ccII")  # the mark, a letter, milliseconds to begin within, length of the head
+_TOO_LATE = "Its turn came after its deadline, so it was not run. Send fewer at once, or allow more time."
 
 
 def predict(bundle: Bundle | Path, inputs: Columns) -> tuple[npt.NDArray[np.float32], list[str]]:
@@ -84,24 +101,42 @@ def serve(config: Path) -> int:
         name=str(settings.get("model_name", bundle.description["variant"])),
         version=str(settings.get("model_version", "1")),
         usual_s=usual_s,
+        max_waiting_rows=int(settings.get("max_waiting_rows", MAX_WAITING_ROWS)),
     )
-    asyncio.run(_serve(worker, Path(settings["socket"])))
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: the collector need not walk it again
+    _run(_serve(worker, Path(settings["socket"])))
     return Exit.OK
 
 
-@dataclass(slots=True, kw_only=True)
 class _Waiting:
-    request: protocol.Request
-    number: int
-    connection: _Connection
+    """A checked request in the queue."""
+
+    __slots__ = ("connection", "number", "request", "until")
+
+    def __init__(
+        self, request: protocol.Request, number: int, connection: _Connection | None, until: float
+    ) -> None:
+        self.request, self.number = request, number
+        self.connection = connection  # None: its caller has gone
+        self.until = until
 
 
 class Worker:
     """Queues checked requests and runs them in batches."""
 
-    def __init__(self, bundle: Bundle, *, name: str, version: str, usual_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        name: str,
+        version: str,
+        usual_s: float = 0.0,
+        max_waiting_rows: int = MAX_WAITING_ROWS,
+    ) -> None:
         self.bundle, self.name, self.version = bundle, name, version
         self.stopping = False
+        self._max_waiting_rows = max_waiting_rows
         self._waiting: deque[_Waiting] = deque()
         self._waiting_rows = 0
         self._running = False
@@ -111,37 +146,67 @@ class Worker:
         self._idle.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    def take(self, number: int, payload: bytes, connection: _Connection) -> None:
+    def take(self, number: int, payload: bytes, connection: _Connection) -> _Waiting | None:
         """Answer a frame at once, or queue its rows."""
         if payload == READY:
             connection.answer(
                 number, 200, 0, protocol.metadata(self.bundle, name=self.name, version=self.version)
             )
-            return
-        if self.stopping or self._waiting_rows >= MAX_WAITING_ROWS:
-            why = "This worker is stopping." if self.stopping else "Too many rows wait for this worker."
-            connection.answer(number, 503, 0, protocol.refusal(f"{why} Try again."))
-            return
+            return None
+        if self.stopping or self._waiting_rows >= self._max_waiting_rows:
+            connection.answer(number, 503, 0, self._busy())
+            return None
         try:
-            request = protocol.parse_request(payload, self.bundle)
+            request, within_s = self._parse(payload)
         except protocol.NotARequest as error:
             connection.answer(number, 400, 0, protocol.refusal(str(error)))
-            return
+            return None
         except WrongInput as error:
             connection.answer(number, 422, 0, protocol.refusal(error.detail, error.pointer))
-            return
+            return None
         except Exception as error:  # a row must never take the worker down
             print(f"request failed: {error!r}", file=sys.stderr, flush=True)
             connection.answer(number, 500, 0, protocol.refusal("The model could not read these rows."))
-            return
-        self._waiting.append(_Waiting(request=request, number=number, connection=connection))
+            return None
+        until = time.monotonic() + within_s if within_s else math.inf
+        waiting = _Waiting(request, number, connection, until)
+        self._waiting.append(waiting)
         self._waiting_rows += request.rows
         self._idle.clear()
         self._schedule()
+        return waiting
 
     async def drained(self) -> None:
         await self._idle.wait()
         self._thread.shutdown()
+
+    def _parse(self, payload: bytes) -> tuple[protocol.Request, float | None]:
+        """The request, and within how many seconds it must begin."""
+        if payload[:1] != ENVELOPE:
+            request = protocol.parse_request(payload, self.bundle)
+            return request, request.within_s
+        _mark, letter, within_ms, size = _ENVELOPE.unpack_from(payload)
+        body = payload[_ENVELOPE.size + size :]
+        if letter == b"J":
+            request = protocol.parse_request(body, self.bundle)
+        else:
+            head = payload[_ENVELOPE.size : _ENVELOPE.size + size].decode("latin-1")
+            if letter == b"B":
+                json_bytes = int(head) if head.isdigit() else -1
+                request = protocol.parse_request(body, self.bundle, json_bytes=json_bytes)
+            elif letter == b"P":
+                request = plain.parse_plain(body, self.bundle, kind=head)
+            else:
+                raise protocol.NotARequest("This worker does not know what is asked of it.")
+        limits = [one for one in (within_ms / 1000, request.within_s) if one]
+        return request, min(limits, default=None)
+
+    def _busy(self) -> bytes:
+        if self.stopping:
+            return protocol.refusal("This worker is stopping. Try again.")
+        wait_s = max(1, math.ceil(self._waiting_rows / ROW_CAP * self._usual_s))
+        text = f"{self._waiting_rows} rows wait for this worker, and that is all it takes. Try again."
+        return protocol.refusal(text, retry_after_s=wait_s)
 
     def _schedule(self) -> None:
         if not self._running and not self._scheduled and self._waiting:
@@ -151,43 +216,72 @@ class Worker:
 
     def _flush(self) -> None:
         self._scheduled = False
-        batch = [self._waiting.popleft()]
-        rows = batch[0].request.rows
-        while self._waiting and rows + self._waiting[0].request.rows <= ROW_CAP:
-            batch.append(self._waiting.popleft())
-            rows += batch[-1].request.rows
-        self._waiting_rows -= rows
-        if self._usual_s < INLINE_BELOW_S:
+        batch: list[_Waiting] = []
+        rows = 0
+        now = time.monotonic()
+        while self._waiting:
+            item = self._waiting[0]
+            if batch and rows + item.request.rows > ROW_CAP:
+                break
+            self._waiting.popleft()
+            self._waiting_rows -= item.request.rows
+            if item.connection is None:
+                continue
+            if now > item.until:
+                item.connection.answer(item.number, 504, 0, protocol.refusal(_TOO_LATE))
+                continue
+            batch.append(item)
+            rows += item.request.rows
+        if not batch:
+            self._finish([], [])
+        elif self._usual_s < INLINE_BELOW_S:
             self._finish(batch, self._run(batch))
-            return
-        self._running = True
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
-        future.add_done_callback(lambda done: self._finish(batch, done.result()))
+        else:
+            self._running = True
+            future = asyncio.get_running_loop().run_in_executor(self._thread, self._run, batch)
+            future.add_done_callback(lambda done: self._finish(batch, done.result()))
 
-    def _run(self, batch: list[_Waiting]) -> list[tuple[int, bytes]]:
-        """Status and body for each request of the batch. If the batch fails, each gets a try of its own."""
+    def _run(self, batch: list[_Waiting]) -> list[tuple[int, bytes, int]]:
+        """Status, body and microseconds for each request of the batch. If it fails, each gets a try of its own."""
         began = time.perf_counter()
-        made: list[tuple[int, bytes]] = []
+        made: list[tuple[int, bytes, int]] = []
         start = 0
         try:
-            answers = self.bundle.probabilities(np.concatenate([item.request.encoded for item in batch]))
+            encoded = [item.request.encoded for item in batch]
+            rows = encoded[0] if len(encoded) == 1 else np.concatenate(encoded)
+            results = protocol.Results(self.bundle.probabilities(rows))
+            us_per_row = (time.perf_counter() - began) * 1e6 / len(rows)
             for item in batch:
-                part = answers[start : start + item.request.rows]
-                start += item.request.rows
-                body = protocol.answer(item.request, part, self.bundle, name=self.name, version=self.version)
-                made.append((200, body))
+                request = item.request
+                us = int(us_per_row * request.rows) + 1
+                if request.plain:
+                    body = plain.plain_answer(
+                        request, results, start, self.bundle, name=self.name, version=self.version
+                    )
+                    made.append((200, body, us))
+                else:
+                    body, json_bytes = protocol.answer(
+                        request, results, start, self.bundle, name=self.name, version=self.version
+                    )
+                    if json_bytes is None:
+                        made.append((200, body, us))
+                    else:
+                        made.append((206, json_bytes.to_bytes(4, "big") + body, us))
+                start += request.rows
         except Exception as error:
             if len(batch) > 1:
                 return [self._run([item])[0] for item in batch]
             print(f"model failed: {error!r}", file=sys.stderr, flush=True)
-            return [(500, protocol.refusal("The model failed on these rows."))]
+            return [(500, protocol.refusal("The model failed on these rows."), 0)]
         self._usual_s += 0.2 * (time.perf_counter() - began - self._usual_s)
         return made
 
-    def _finish(self, batch: list[_Waiting], answers: list[tuple[int, bytes]]) -> None:
+    def _finish(self, batch: list[_Waiting], answers: list[tuple[int, bytes, int]]) -> None:
         self._running = False
-        for item, (status, body) in zip(batch, answers, strict=True):
-            item.connection.answer(item.number, status, item.request.rows if status == 200 else 0, body)
+        for item, (status, body, us) in zip(batch, answers, strict=True):
+            if item.connection is not None:
+                rows = item.request.rows if status < 300 else 0
+                item.connection.answer(item.number, status, rows, body, us=us)
         if self._waiting:
             self._schedule()
         else:
@@ -202,22 +296,29 @@ class _Connection(asyncio.Protocol):
         self._connections = connections
         self._buffer = bytearray()
         self._out: list[bytes] = []
+        self._queued: dict[int, _Waiting] = {}
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._connections.discard(self)
+        for waiting in self._queued.values():
+            waiting.connection = None  # nobody is left to answer: what still queues is not run
+        self._queued.clear()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        at = 0
-        while len(self._buffer) - at >= _HEAD.size:
-            length, number = _HEAD.unpack_from(self._buffer, at)
+        if self._buffer:
+            self._buffer += data
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        at, there = 0, len(data)
+        take, queued = self._worker.take, self._queued
+        while there - at >= _HEAD.size:
+            length, number = _HEAD.unpack_from(data, at)
             if not 4 <= length <= MAX_FRAME_BYTES:
                 self.answer(
                     number, 400, 0, protocol.refusal(f"A frame holds at most {MAX_FRAME_BYTES} bytes.")
@@ -225,29 +326,51 @@ class _Connection(asyncio.Protocol):
                 self.close()  # what follows cannot be told apart any more
                 return
             end = at + 4 + length
-            if len(self._buffer) < end:
+            if there < end:
                 break
-            self._worker.take(number, bytes(self._buffer[at + _HEAD.size : end]), self)
+            payload = data[at + _HEAD.size : end]
+            if payload[:2] == b"\x01X":
+                self._forget(payload)
+            elif waiting := take(number, payload, self):
+                queued[number] = waiting
             at = end
-        del self._buffer[:at]
+        if at < there:
+            self._buffer += data[at:]
 
-    def answer(self, number: int, status: int, rows: int, body: bytes) -> None:
+    def answer(self, number: int, status: int, rows: int, body: bytes, *, us: int = 0) -> None:
+        self._queued.pop(number, None)
         if self._transport is None:  # the client has gone
             return
         if not self._out:
             asyncio.get_running_loop().call_soon(self._send)
-        self._out.append(_ANSWER.pack(len(body) + 10, number, status, rows) + body)
+        self._out.append(_ANSWER.pack(len(body) + _ANSWER_EXTRA, number, status, rows, 0, us) + body)
 
     def close(self) -> None:
         self._send()
         if self._transport is not None:
             self._transport.close()
 
+    def _forget(self, payload: bytes) -> None:
+        if len(payload) >= _ENVELOPE.size:
+            waiting = self._queued.pop(_ENVELOPE.unpack_from(payload)[3], None)
+            if waiting is not None:
+                waiting.connection = None
+
     def _send(self) -> None:
         """All answers of one turn of the loop in one write."""
         if self._transport is not None and self._out:
             self._transport.write(b"".join(self._out))
         self._out.clear()
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where it is installed: it halves what a frame costs."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
 async def _serve(worker: Worker, path: Path) -> None:

@@ -8,7 +8,8 @@ import time
 from typing import NamedTuple
 
 HEAD = struct.Struct(">II")  # length of what follows, request id
-ANSWER = struct.Struct(">IIHI")  # the same, then status and rows
+ANSWER = struct.Struct(">IIHIII")  # the same, then status, rows, tokens and microseconds of computing
+ENVELOPE = struct.Struct(">ccII")  # the mark, a letter, milliseconds to begin within, length of the head
 ANSWER_EXTRA = ANSWER.size - 4  # what `length` counts before the body
 
 
@@ -17,6 +18,8 @@ class Answer(NamedTuple):
 
     status: int
     rows: int
+    tokens: int
+    compute_us: int
     body: bytes
 
 
@@ -28,25 +31,34 @@ def frame(number: int, payload: bytes) -> bytes:
     return HEAD.pack(len(payload) + 4, number) + payload
 
 
-def take(buffer: bytearray) -> list[tuple[int, Answer]]:
-    """Cut every whole answer off the front of the buffer."""
+def envelope(letter: bytes, body: bytes, *, head: bytes = b"", within_ms: int = 0) -> bytes:
+    """A payload that says what it is and by when it must begin."""
+    return ENVELOPE.pack(b"\x01", letter, within_ms, len(head)) + head + body
+
+
+def forget(number: int) -> bytes:
+    """The whole frame that takes a request out of the worker's queue."""
+    return frame(0, ENVELOPE.pack(b"\x01", b"X", 0, number))
+
+
+def take(data: bytes) -> tuple[list[tuple[int, Answer]], bytes]:
+    """Every whole answer at the front, and the bytes that are left."""
     found = []
-    at = 0
-    while len(buffer) - at >= ANSWER.size:
-        length, number, status, rows = ANSWER.unpack_from(buffer, at)
+    at, there = 0, len(data)
+    while there - at >= ANSWER.size:
+        length, number, status, rows, tokens, us = ANSWER.unpack_from(data, at)
         end = at + 4 + length
-        if len(buffer) < end:
+        if there < end:
             break
-        found.append((number, Answer(status, rows, bytes(buffer[at + ANSWER.size : end]))))
+        found.append((number, Answer(status, rows, tokens, us, data[at + ANSWER.size : end])))
         at = end
-    del buffer[:at]
-    return found
+    return found, data[at:]
 
 
 def ask(address: str, payload: bytes, *, timeout_s: float) -> Answer:
     """One request to one worker, waiting for the answer. For callers without an event loop."""
     until = time.monotonic() + timeout_s
-    buffer = bytearray()
+    buffer = b""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
@@ -58,7 +70,8 @@ def ask(address: str, payload: bytes, *, timeout_s: float) -> Answer:
                 if not received:
                     raise WorkerLost("The worker closed the connection.")
                 buffer += received
-                if answers := take(buffer):
+                answers, buffer = take(buffer)
+                if answers:
                     return answers[0][1]
         except TimeoutError:
             raise

@@ -109,15 +109,15 @@ class _Line(asyncio.Protocol):
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._buffer = bytearray()
+        self._buffer = b""
         self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._worker._connected(cast("asyncio.Transport", transport))  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        for number, answer in frames.take(self._buffer):
+        answers, self._buffer = frames.take(self._buffer + data if self._buffer else data)
+        for number, answer in answers:
             self._worker._answered(number, answer)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -210,8 +210,12 @@ class WorkerClient:
 
     def receive(self) -> tuple[int, int, int, dict[str, Any]]:
         """Request id, status, rows, body."""
-        length, number, status, rows = struct.unpack(">IIHI", self._exactly(14))
-        return number, status, rows, json.loads(self._exactly(length - 10))
+        number, status, rows, body = self.receive_bytes()
+        return number, status, rows, json.loads(body)
+
+    def receive_bytes(self) -> tuple[int, int, int, bytes]:
+        length, number, status, rows, _tokens, _us = struct.unpack(">IIHIII", self._exactly(22))
+        return number, status, rows, self._exactly(length - 18)
 
     def ask(self, request: Any, number: int = 7) -> tuple[int, int, dict[str, Any]]:
         payload = request if isinstance(request, bytes) else json.dumps(request).encode()

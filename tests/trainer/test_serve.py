@@ -202,7 +202,7 @@ def test_requests_that_wait_are_joined_up_to_the_row_cap_and_a_failing_batch_is_
     class Caller:
         answers: dict[int, tuple[int, int, bytes]] = {}
 
-        def answer(self, number: int, status: int, rows: int, body: bytes) -> None:
+        def answer(self, number: int, status: int, rows: int, body: bytes, *, us: int = 0) -> None:
             assert number not in self.answers
             self.answers[number] = (status, rows, body)
 

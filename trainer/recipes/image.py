@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +69,12 @@ def batch(encoded: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return encoded.astype(np.float32, copy=False)
 
 
-def _open(file: Path, shown: str) -> Image.Image:
+def read_one(file: Path | BinaryIO, shown: str, *, side: int, colour: bool) -> npt.NDArray[np.uint8]:
+    """One picture as the training saw its like: [channels, side, side]."""
+    return _pixels(_open(file, shown), side, colour)
+
+
+def _open(file: Path | BinaryIO, shown: str) -> Image.Image:
     """Decode one file to grey ("L") or colour ("RGB"); transparency is laid on white."""
     try:
         with Image.open(file) as opened:
