@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jobs.gateway.config import ROUTES_CHANNEL, ROUTES_KEY, VERSION_KEY
+from jobs.gateway.pulse import KEEPER_CHANNEL, WAKE_KEY
 from jobs.models import Endpoint, Replica, Revision
 from jobs.states import EndpointStatus, ReplicaStatus
 from tenants.models import ApiToken, Membership, User
@@ -31,7 +32,6 @@ from tenants.roles import PERMISSIONS, Role, scope_for
 log = logging.getLogger(__name__)
 
 DIGEST_KEY = "tauon:routes:digest"
-REPLICAS_CHANNEL = "tauon:replicas"
 INVOKE = "endpoints.invoke"
 _LOCK = (0x7A02, 1)  # builders one after the other: an older picture must not overwrite a newer one
 
@@ -63,15 +63,28 @@ def build() -> dict[str, Any]:
 
 
 def serving(endpoint: Endpoint, ready: list[Replica]) -> Revision | None:
-    """The revision that answers: the current one, or the newest that is ready while it is still starting."""
-    if not ready or any(replica.revision_id == endpoint.current_id for replica in ready):
+    """The stable revision that answers: the current one, or one before it while it is still starting."""
+    beside = {endpoint.canary_id, endpoint.shadow_id}
+    there = [replica.revision for replica in ready if replica.revision_id not in beside]
+    if not there or any(revision.pk == endpoint.current_id for revision in there):
         return endpoint.current
-    return max((replica.revision for replica in ready), key=lambda revision: revision.number)
+    return max(there, key=lambda revision: revision.number)
 
 
 def wake_keeper() -> None:
     """After commit: tell the keeper of replicas to look now. It looks every second anyway."""
     transaction.on_commit(_wake, robust=True)
+
+
+def take_wakes() -> set[str]:
+    """Public ids of endpoints that requests wait for; each is told once."""
+    try:
+        with redis().pipeline(transaction=True) as pipe:
+            pipe.smembers(WAKE_KEY)
+            pipe.delete(WAKE_KEY)
+            return {one.decode() for one in pipe.execute()[0]}
+    except RedisError:
+        return set()
 
 
 @cache
@@ -82,7 +95,7 @@ def redis() -> Redis:
 
 def _wake() -> None:
     try:
-        redis().publish(REPLICAS_CHANNEL, "look")
+        redis().publish(KEEPER_CHANNEL, "look")
     except RedisError:
         log.warning("the keeper of replicas was not woken; it looks within a second")
 
@@ -92,7 +105,9 @@ def _endpoints() -> dict[str, Any]:
     for replica in Replica.objects.filter(status=ReplicaStatus.READY).select_related("revision__version"):
         ready[replica.revision.endpoint_id].append(replica)
     found = {}
-    rows = Endpoint.objects.filter(tenant__closed_at=None).select_related("tenant", "current__version")
+    rows = Endpoint.objects.filter(tenant__closed_at=None).select_related(
+        "tenant", "current__version", "canary__version", "shadow__version"
+    )
     for endpoint in rows.order_by("pk"):
         stopped = endpoint.status == EndpointStatus.STOPPED
         mine = [] if stopped else ready[endpoint.pk]
@@ -108,8 +123,23 @@ def _endpoints() -> dict[str, Any]:
             "rpm": endpoint.requests_per_minute,
             "workers": sorted(one.address for one in mine if revision and one.revision_id == revision.pk),
             "interface": {key: interface.get(key, []) for key in ("inputs", "outputs")},
+            "sleeps": endpoint.min_replicas == 0 and endpoint.status != EndpointStatus.FAILED and not stopped,
+            "canary": _beside(endpoint.canary, endpoint.canary_share, mine),
+            "shadow": _beside(endpoint.shadow, endpoint.shadow_share, mine),
         }
     return found
+
+
+def _beside(revision: Revision | None, share: int, ready: list[Replica]) -> dict[str, Any] | None:
+    """Another revision of an endpoint and its share of the requests, in basis points."""
+    if revision is None:
+        return None
+    return {
+        "revision": str(revision.number),
+        "workers": sorted(one.address for one in ready if one.revision_id == revision.pk),
+        "share": share,
+        "interface": {key: revision.version.interface.get(key, []) for key in ("inputs", "outputs")},
+    }
 
 
 def _tokens() -> dict[str, Any]:

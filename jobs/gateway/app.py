@@ -10,11 +10,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.gateway import limits, problems
+from jobs.gateway import limits, problems, traffic
 from jobs.gateway.call import Call, Disconnected, Receive, Send
 from jobs.gateway.config import Config
 from jobs.gateway.frames import Answer, WorkerLost
 from jobs.gateway.problems import Headers, Problem
+from jobs.gateway.pulse import Pulse
+from jobs.gateway.shadows import Shadows
 from jobs.gateway.snapshot import Follower, Route, Snapshot, Token
 from jobs.gateway.usage import UsageLog
 from jobs.gateway.workers import Workers
@@ -31,7 +33,6 @@ class Gateway:
     def __init__(self, config: Config | None = None) -> None:
         self._config = config
         self._count = 0
-        self._holding = 0  # requests that wait for a worker to appear
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -50,10 +51,15 @@ class Gateway:
         self.usage = UsageLog(self.config.usage_dir, segment_bytes=self.config.segment_bytes)
         self.follower = Follower(self.config, self._on_snapshot)
         await self.follower.start()
+        self.pulse = Pulse(self.config.redis_url, self.usage.boot)
+        self.pulse.start()
+        self.shadows = Shadows(self.workers, self.pulse, deadline_s=self.config.deadline_s)
 
     async def stop(self) -> None:
         await self.follower.close()
+        self.shadows.close()
         await self.workers.close()
+        await self.pulse.close()
         self.usage.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -72,7 +78,13 @@ class Gateway:
                 return
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
-        self.workers.follow(address for route in snapshot.routes.values() for address in route.workers)
+        self.workers.follow(
+            address
+            for main in snapshot.routes.values()
+            for route in (main, main.canary, main.shadow)
+            if route is not None
+            for address in route.workers
+        )
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -122,7 +134,9 @@ class Gateway:
         if name != route.slug:
             raise problems.not_found(f"The model behind this endpoint is called {route.slug}.")
         if rest[:1] == ["versions"]:
-            if len(rest) < 2 or rest[1] != route.model_version:
+            if len(rest) > 1 and route.canary is not None and rest[1] == route.canary.model_version:
+                route = route.canary
+            elif len(rest) < 2 or rest[1] != route.model_version:
                 raise problems.not_found(f"This endpoint answers with version {route.model_version} now.")
             rest = rest[2:]
         match rest:
@@ -140,6 +154,8 @@ class Gateway:
     async def _ready(self, call: Call, route: Route, body: bytes) -> None:
         self._only_get(call)
         if self.workers.pick(route.workers) is None:
+            if route.sleeps:  # whoever asks before it calls must be able to wake it, too
+                self.pulse.wake(route.id)
             raise self._no_worker(route)
         await call.answer(200, body)
 
@@ -150,20 +166,33 @@ class Gateway:
         standing = self._within_rate(call, route, token)
         call.require_json()
         payload = await call.body(self.config.max_body_bytes, self.config.deadline_s)
+        leg = self._leg(route, call.word)
+        self.pulse.enter(route.id)
         try:
             async with asyncio.timeout(self.config.deadline_s):
-                route, answer = await self._ask(route, f"{call.path.split('/')[2]}/{route.slug}", payload)
+                key = f"{call.path.split('/')[2]}/{route.slug}"
+                leg, answer = await self._ask(leg, key, payload, call.word)
         except TimeoutError:
+            self.pulse.of(leg.id, leg.model_version).answered(504, 0, _us_since(began))
             raise Problem(
                 504,
                 "deadline",
                 f"No answer within {self.config.deadline_s:g} s. Send fewer rows, or try again.",
                 headers=standing,
             ) from None
+        except Problem:
+            self.pulse.of(leg.id, leg.model_version).refused += 1
+            raise
+        finally:
+            self.pulse.leave(route.id)
+        us = _us_since(began)
+        self.pulse.of(leg.id, leg.model_version).answered(answer.status, answer.rows, us)
         if answer.status != 200:
             raise _refusal(answer, standing)
-        self._write_down(call, route, token, answer.rows, int((time.monotonic() - began) * 1e6))
+        self._write_down(call, leg, token, answer.rows, us)
         await call.answer(200, answer.body, standing)
+        if route.shadow is not None:
+            self.shadows.ask(route, payload, call.word)
 
     # -- the steps -------------------------------------------------------------------------------------------
 
@@ -205,6 +234,7 @@ class Gateway:
         verdict = self.buckets.take((who, route.id), route.requests_per_minute, time.monotonic())
         standing = limits.headers(route.requests_per_minute, verdict)
         if not verdict.passed:
+            self.pulse.of(route.id, route.model_version).refused += 1
             raise Problem(
                 429,
                 "too_many_requests",
@@ -214,19 +244,31 @@ class Gateway:
             )
         return standing
 
-    async def _ask(self, route: Route, key: str, payload: bytes) -> tuple[Route, Answer]:
+    def _leg(self, route: Route, word: str | bytes) -> Route:
+        """The revision this request belongs to. A canary without a worker sends nobody away."""
+        canary = route.canary
+        if (
+            canary is not None
+            and traffic.falls_into(route.canary_share, route.id, word)
+            and self.workers.pick(canary.workers) is not None
+        ):
+            return canary
+        return route
+
+    async def _ask(self, route: Route, key: str, payload: bytes, word: str | bytes) -> tuple[Route, Answer]:
         """Ask the least busy worker; if it dies meanwhile ask another, once: inference changes nothing.
 
-        Where a worker is expected any moment (one is being replaced, or its socket is not connected yet) the
-        request waits a little instead of failing. Returns the route that answered, which may be a newer one.
+        Where a worker is expected any moment (one is being replaced or woken, or its socket is not connected
+        yet) the request waits instead of failing. Returns the route that answered, which may be a newer one.
         """
         lost = refused = 0
-        until = time.monotonic() + self.config.hold_s
+        began = time.monotonic()
+        until = began + (self.config.deadline_s if route.sleeps else self.config.hold_s)
         while True:
             worker = self.workers.pick(route.workers)
             if worker is None:
                 await self._wait_for_worker(route, until)
-                route = self.follower.current.routes.get(key, route)
+                route = self._leg(self.follower.current.routes.get(key, route), word)
                 continue
             if worker.in_flight >= self.config.max_in_flight:
                 raise problems.unavailable(
@@ -236,28 +278,35 @@ class Gateway:
                 answer = await worker.ask(payload)
             except WorkerLost:
                 log.warning("a worker of %s was lost with a request in flight", route.id)
+                # it counts against the revision that died, whoever answers in the end
+                self.pulse.of(route.id, route.model_version).answered(500, 0, _us_since(began))
                 lost += 1
                 if lost > 1:
                     raise self._no_worker(route) from None
+                route = self.follower.current.routes.get(key, route)  # the stable one, should it be a canary
             else:
                 worker.stopping = answer.status == 503 and b"stopping" in answer.body
                 refused += 1
                 if not worker.stopping or refused > 3:
                     return route, answer
             self.follower.refresh_soon()
-            until = time.monotonic() + self.config.failover_s
+            until = max(until, time.monotonic() + self.config.failover_s)
 
     async def _wait_for_worker(self, route: Route, until: float) -> None:
         """Wait for news; refuse when there is nothing to wait for, no time left, or too many wait already."""
         left_s = until - time.monotonic()
-        expected = route.workers or route.status in ("live", "starting")
-        if not expected or left_s <= 0 or self._holding >= self.config.max_in_flight:
+        expected = route.workers or route.status in ("live", "starting", "asleep")
+        full = self.pulse.parked.get(route.id, 0) >= self.config.max_in_flight
+        if not expected or left_s <= 0 or full:
             raise self._no_worker(route)
-        self._holding += 1
+        if route.sleeps:
+            self.pulse.wake(route.id)
+        self.pulse.park(route.id)
         try:
-            await self.workers.news(left_s)
+            # woken again every second: the first word may have been lost
+            await self.workers.news(min(left_s, 1.0) if route.sleeps else left_s)
         finally:
-            self._holding -= 1
+            self.pulse.unpark(route.id)
 
     def _no_worker(self, route: Route) -> Problem:
         if route.status == "stopped":
@@ -267,6 +316,12 @@ class Gateway:
         if route.status == "failed":
             return problems.unavailable(
                 "not_ready", "The model of this endpoint does not start. Its page says why.", retry_after_s=30
+            )
+        if route.sleeps:
+            return problems.unavailable(
+                "warming",
+                "This endpoint was asleep and is being woken. Try again in a moment.",
+                retry_after_s=1,
             )
         return problems.unavailable(
             "not_ready",
@@ -295,6 +350,10 @@ class Gateway:
     def _only_get(call: Call) -> None:
         if call.method not in ("GET", "HEAD"):
             raise problems.wrong_method("GET, HEAD")
+
+
+def _us_since(began: float) -> int:
+    return int((time.monotonic() - began) * 1e6)
 
 
 def _metadata(route: Route) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.gateway import problems
 from jobs.gateway.problems import Headers, Problem
+from jobs.gateway.traffic import STICKY
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -25,14 +26,14 @@ class Call:
     """A thin view of the ASGI scope; headers are read in one pass."""
 
     __slots__ = ("_receive", "_send", "authorization", "binary", "content_type", "encoding", "id", "length",
-                 "method", "path", "scope")  # fmt: skip
+                 "method", "path", "scope", "sticky")  # fmt: skip
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, fresh_id: str) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.id = fresh_id
-        self.authorization = self.content_type = self.length = self.encoding = b""
+        self.authorization = self.content_type = self.length = self.encoding = self.sticky = b""
         self.binary = False
         self._receive, self._send = receive, send
         for name, value in scope["headers"]:
@@ -46,6 +47,8 @@ class Call:
                 self.encoding = value
             elif name == b"inference-header-content-length":
                 self.binary = True
+            elif name == STICKY:
+                self.sticky = value
             elif name == b"x-request-id" and _REQUEST_ID.match(value):
                 self.id = value.decode()
 
@@ -54,6 +57,11 @@ class Call:
         """The address of somebody without a token."""
         client = self.scope.get("client")
         return str(client[0]) if client else ""
+
+    @property
+    def word(self) -> str | bytes:
+        """What decides which revision answers: the caller's own word, else the id of the request."""
+        return self.sticky or self.id
 
     def require_json(self) -> None:
         """Refuse bodies that are not JSON before reading them."""

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -33,6 +33,12 @@ class Route:
     workers: tuple[str, ...]
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
+    # other revisions of the same endpoint, each a route of its own; shares are basis points of the requests
+    canary: Route | None = None
+    canary_share: int = 0
+    shadow: Route | None = None
+    shadow_share: int = 0
+    sleeps: bool = False  # without a worker a request waits for one to be woken, up to its deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,22 +64,7 @@ class Snapshot:
     @classmethod
     def from_json(cls, text: str | bytes) -> Snapshot:
         raw = json.loads(text)
-        routes = {
-            key: Route(
-                id=one["id"],
-                tenant_id=one["tenant_id"],
-                slug=key.split("/", 1)[1],
-                name=one["name"],
-                status=one["status"],
-                model_version=one["model_version"],
-                public=one["public"],
-                requests_per_minute=one["rpm"],
-                workers=tuple(one["workers"]),
-                inputs=one["interface"].get("inputs", []),
-                outputs=one["interface"].get("outputs", []),
-            )
-            for key, one in raw["endpoints"].items()
-        }
+        routes = {key: _route(key, one) for key, one in raw["endpoints"].items()}
         tokens = {
             digest: Token(
                 id=one["id"],
@@ -85,6 +76,42 @@ class Snapshot:
             for digest, one in raw["tokens"].items()
         }
         return cls(version=raw["version"], routes=routes, tokens=tokens)
+
+
+def _route(key: str, one: dict[str, Any]) -> Route:
+    main = Route(
+        id=one["id"],
+        tenant_id=one["tenant_id"],
+        slug=key.split("/", 1)[1],
+        name=one["name"],
+        status=one["status"],
+        model_version=one["model_version"],
+        public=one["public"],
+        requests_per_minute=one["rpm"],
+        workers=tuple(one["workers"]),
+        inputs=one["interface"].get("inputs", []),
+        outputs=one["interface"].get("outputs", []),
+        sleeps=one.get("sleeps", False),
+    )
+    canary, shadow = one.get("canary"), one.get("shadow")
+    return replace(
+        main,
+        canary=_beside(main, canary) if canary else None,
+        canary_share=canary["share"] if canary else 0,
+        shadow=_beside(main, shadow) if shadow else None,
+        shadow_share=shadow["share"] if shadow else 0,
+    )
+
+
+def _beside(main: Route, leg: dict[str, Any]) -> Route:
+    """The same endpoint as another revision answers it."""
+    return replace(
+        main,
+        model_version=leg["revision"],
+        workers=tuple(leg["workers"]),
+        inputs=leg["interface"].get("inputs", []),
+        outputs=leg["interface"].get("outputs", []),
+    )
 
 
 class Follower:

@@ -14,6 +14,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from jobs import routes
+from jobs.gateway.pulse import KEEPER_CHANNEL
 from jobs.services.replicas import Keeper, unlock
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class _Bell:
         try:
             if self._channel is None:
                 self._channel = routes.redis().pubsub(ignore_subscribe_messages=True)
-                self._channel.subscribe(routes.REPLICAS_CHANNEL)
+                self._channel.subscribe(KEEPER_CHANNEL)
             until = time.monotonic() + timeout_s
             while (left_s := until - time.monotonic()) > 0:
                 message = self._channel.get_message(timeout=min(left_s, 0.25))
