@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from tenants import http
 from tenants.actor import ActorKind
 from tenants.api import actor_of
+from tenants.error_codes import problem_type
 from tenants.errors import Fault, Refused
 
 
@@ -138,7 +139,7 @@ def problem_body(
     request: Any, status: int, code: str, detail: str, *, faults: tuple[Fault, ...] = (), title: str = ""
 ) -> dict[str, Any]:
     return {
-        "type": f"/docs/errors#{code}",
+        "type": problem_type(code),
         "title": title or code.replace("_", " ").capitalize(),
         "status": status,
         "detail": detail,

@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern] = [
     path("overview/live", views.overview_live, name="overview_live"),
     path("search", views.search, name="search"),
     path("style", views.style, name="style"),
+    path("docs/errors", views.errors, name="errors"),
     path("health/live", views.health_live, name="health_live"),
     path("health/ready", views.health_ready, name="health_ready"),
 ]

@@ -20,6 +20,8 @@ from console import search as palette
 from console import showcase
 from console.api import problem
 from console.context import link
+from tenants.actor import ActorKind
+from tenants.error_codes import GROUPS
 from tenants.http import Request
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,18 @@ def style(request: Request) -> HttpResponse:
     if not (settings.DEBUG or settings.TESTING):
         raise Http404
     return render(request, "console/style.html", showcase.samples(request))
+
+
+@login_not_required
+def errors(request: Request) -> HttpResponse:
+    """Every error code with what it means and what to do next: where the `type` of a problem points."""
+    groups = [
+        {"title": _(title), "codes": [(code, _(text)) for code, text in codes.items()]}
+        for title, codes in GROUPS.items()
+    ]
+    signed_in = request.actor.kind is not ActorKind.NOBODY
+    context = {"groups": groups, "layout": "base.html" if signed_in else "base_plain.html"}
+    return render(request, "console/errors.html", context)
 
 
 @login_not_required

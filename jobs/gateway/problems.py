@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from tenants.error_codes import problem_type
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -29,7 +31,7 @@ class Problem(Exception):
             errors = [{"pointer": self.pointer, "code": self.code, "detail": self.detail}]
         return json.dumps(
             {
-                "type": f"/docs/errors#{self.code}",
+                "type": problem_type(self.code),
                 "title": self.code.replace("_", " ").capitalize(),
                 "status": self.status,
                 "detail": self.detail,
