@@ -254,6 +254,9 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 LOCAL_PROCESSES = env.integer("TAUON_LOCAL_PROCESSES", max(2, os.cpu_count() or 2), at_least=1)
 LOCAL_GPUS = env.integer("TAUON_LOCAL_GPUS", -1, at_least=-1)  # -1: ask the machine
+WARM_START = env.flag(
+    "TAUON_WARM_START", default=True
+)  # False saves 250 MB, and each run starts seconds later
 LEASE_S = env.integer("TAUON_LEASE_S", 15, at_least=2)
 BEAT_S = env.integer("TAUON_BEAT_S", 5, at_least=1)
 CURRENCY = os.environ.get("TAUON_CURRENCY", "USD")

@@ -32,8 +32,45 @@ _SENTENCES = (
     # trainer: how a run ended
     _(
         "The loss became %(loss)s at step %(step)s of %(total)s: try a smaller learning_rate than %(rate)s, "
+        "or look for extreme values. The last good checkpoint: step %(good)s."
+    ),
+    _(
+        "The loss became %(loss)s at step %(step)s of %(total)s: try a smaller learning_rate than %(rate)s, "
+        "or look for extreme values. No checkpoint was written before."
+    ),
+    _(
+        "The loss became %(loss)s at step %(step)s of %(total)s: try a smaller learning_rate than %(rate)s, "
         "or look for extreme values."
     ),
+    _(
+        "No step was finished for %(n)s s (waiting for %(what)s): a process or a machine hangs. "
+        "Start the run again; it goes on from its last checkpoint."
+    ),
+    _("the first step"),
+    _("the one after step %(step)s"),
+    _("Another process of this run was killed or lost (%(why)s); its machine may be out of memory."),
+    _(
+        "Out of memory at batch_size %(size)s: set grad_accumulation to %(pieces)s, which learns the same from "
+        "smaller pieces, or batch_size to %(half)s. (%(why)s)"
+    ),
+    _(
+        "Out of memory at batch_size %(size)s: set grad_accumulation to %(pieces)s, which learns the same from "
+        "smaller pieces, or batch_size to %(half)s."
+    ),
+    # trainer: what its log says of starts and checkpoints
+    _("Started by torchrun: %(why)s."),
+    _("a forked process could not use a GPU"),
+    _("torch.compile needs processes of its own"),
+    _("the warm parent did not come up"),
+    _("the warm parent does not answer (%(why)s)"),
+    _("The spec asks for %(n)s processes, %(there)s were started."),
+    _("Going on from the checkpoint at step %(step)s of %(total)s."),
+    _("Checkpoint %(name)s is left out: %(why)s."),
+    _("%(file)s does not match its checksum"),
+    _("it is not complete (%(why)s)"),
+    _("it was made with another recipe, data or hyperparameters"),
+    _("Stopped early at step %(step)s of %(total)s: no better for %(n)s epochs."),
+    _("The best weights are those of step %(step)s."),
     _("Out of memory: lower batch_size, or ask for a machine with more memory. (%(why)s)"),
     _("Out of memory: lower batch_size, or ask for a machine with more memory."),
     _("The disk is full: free some space and start the run again. (%(why)s)"),
@@ -56,6 +93,7 @@ _SENTENCES = (
     _("same accuracy"),
     _("accuracy %(n)s points lower"),
     _("accuracy %(n)s points higher"),
+    _("8-bit arithmetic is %(n)sx slower here than 32-bit: no faster kernel for these layers"),
     _("more than the allowed %(n)s points, so it did not pass"),
     _("it may be %(high)s points lower on other rows and %(n)s are allowed, so it did not pass"),
     _("too slow to be chosen"),
@@ -81,7 +119,13 @@ _SENTENCES = (
     _("A new network of %(share)s %% of the width (%(to)s), %(n)s epochs taught by the original."),
     _("Text table and last layer rewritten with %(n)s numbers an n-gram."),
     _("Of the text table the %(kept)s of %(rows)s rows kept that say most."),
+    _("One block does the work of all %(n)s, then %(epochs)s epochs taught by the original."),
+    _(
+        "The text table of %(rows)s rows became the products of two of %(first)s and %(second)s rows, "
+        "then %(epochs)s epochs taught by the original."
+    ),
     _("8-bit integers, ranges calibrated on training rows (ONNX Runtime static QDQ)"),
+    _("%(n)s-bit weights, unpacked to 32-bit floating point as the model is loaded"),
     _("8-bit integer weights, ranges of the rest found while running (ONNX Runtime dynamic)"),
 )
 _AMOUNT = re.compile(r"(\d+) (process|GPU)(?:e?s)?")

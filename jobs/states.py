@@ -65,6 +65,8 @@ class Reason(models.TextChoices):
     DIVERGED = "diverged", _("The loss is no longer a number. Try a smaller learning rate.")
     OUT_OF_MEMORY = "out_of_memory", _("Out of memory. Try a smaller batch size.")
     DISK_FULL = "disk_full", _("The disk is full. Free some space and run it again.")
+    STALLED = "stalled", _("No step was finished for too long: a process or a machine hung.")
+    KILLED = "killed", _("A training process was killed from outside; memory may have run out.")
     CRASHED = "crashed", _("A training process crashed.")
     WORKER_LOST = "worker_lost", _("The worker that ran this was lost.")
     PREEMPTED = "preempted", _("The machine was needed or shut down; the job goes on from its checkpoint.")
@@ -77,8 +79,12 @@ class Reason(models.TextChoices):
 
     @property
     def retryable(self) -> bool:
-        """The platform's fault, not the job's: try again from the last checkpoint."""
-        return self in {Reason.WORKER_LOST, Reason.PREEMPTED}
+        """Perhaps not the job's fault: try again from the last checkpoint."""
+        return self is Reason.PREEMPTED or self in MOST_TRIES
+
+
+# tries of one job that may end so; what keeps happening is the job's own doing, or would only burn money
+MOST_TRIES = {Reason.WORKER_LOST: 5, Reason.KILLED: 3, Reason.STALLED: 2}
 
 
 class EndpointStatus(models.TextChoices):

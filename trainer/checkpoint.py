@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -172,6 +173,16 @@ def load_best(root: Path, spec: RunSpec, warn: Callable[[str], None]) -> Checkpo
             return _load(folder, spec)
         except Unusable as error:
             warn(f"Checkpoint {folder.name} is left out: {error}.")
+    return None
+
+
+def last_good_step(root: Path, spec: RunSpec) -> int | None:
+    """The step of the newest whole checkpoint whose weights are all numbers; None when there is none."""
+    for folder in _newest_first(root):
+        with contextlib.suppress(Unusable):
+            found = _load(folder, spec)
+            if all(bool(torch.isfinite(value).all()) for value in found.weights.values()):
+                return found.step
     return None
 
 

@@ -53,6 +53,7 @@ EVENTS_FILE = "events.jsonl"
 CONTROL_FILE = "control.json"
 CHECKPOINTS_DIR = "checkpoints"
 RESULT_DIR = "result"
+COLD_BECAUSE = "TAUON_COLD_BECAUSE"  # in the environment: why torchrun starts this run, for its log
 MANIFEST_FILE = "manifest.json"
 BUNDLE_FILE = "bundle.json"
 ONNX_FILE = "model.onnx"
@@ -112,6 +113,7 @@ class Failure(StrEnum):
     DISK_FULL = "disk_full"
     STALLED = "stalled"  # no step was finished for too long: a process or a machine hangs
     CRASHED = "crashed"
+    KILLED = "killed"  # a process was killed from outside: by a person, or by Linux for want of memory
 
 
 class Exit:
@@ -124,6 +126,7 @@ class Exit:
     PREEMPTED = 75  # EX_TEMPFAIL: saved a checkpoint on SIGTERM, start again to go on
     CANCELLED = 76  # control.json asked for it
 
+    KILLED = 137  # a process of the gang was killed from outside (128 + SIGKILL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSpec:
@@ -184,7 +187,8 @@ class TrainingSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     processes: int = 1
-    gpus: int = 0
+    min_processes: int | None = None  # it may run with as few, on the same batches; None: not with fewer
+    gpus: int = 0  # in all: 0, or one for each process
     precision: Precision = Precision.FP32
 
 
@@ -270,6 +274,9 @@ class RunSpec:
         require(self.resources.gpus >= 0, "/resources/gpus", "must not be negative")
         require(
             0 <= self.compression.max_accuracy_drop <= 1,
+        fewest, most = self.resources.min_processes, self.resources.processes
+        fits = fewest is None or 1 <= fewest <= most
+        require(fits, "/resources/min_processes", f"must be between 1 and processes ({most})")
             "/compression/max_accuracy_drop",
             "is a share between 0 and 1",
         )

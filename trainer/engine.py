@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -15,6 +16,7 @@ from trainer import checkpoint
 from trainer.compress.variants import finish
 from trainer.contract import (
     CHECKPOINTS_DIR,
+    COLD_BECAUSE,
     CONTROL_FILE,
     EVENTS_FILE,
     RESULT_DIR,
@@ -78,9 +80,10 @@ def _phases(run: Run, *, training: bool, compression: bool) -> None:
     spec = run.spec
     gang = join_gang(gpus=spec.resources.gpus)
     if gang.world != spec.resources.processes:
+        fewest = spec.resources.min_processes or spec.resources.processes
         run.events.log(
             f"The spec asks for {spec.resources.processes} processes, {gang.world} were started.",
-            level="warning",
+            level="info" if gang.world >= fewest else "warning",
         )
     prepared = prepare(run)
     if gang.leads:
@@ -121,11 +124,15 @@ def _guarded(spec_path: Path, phases: Callable[[Run], None]) -> int:
     control = Control(folder / CONTROL_FILE)
     control.listen()
     events = Events(folder / EVENTS_FILE if leads else None, usage=Usage(gpus=True) if leads else None)
+    spec: RunSpec | None = None
     try:
         if leads:
             _clean_start(folder)
             events.state("starting")
-        phases(Run(folder=folder, spec=read_spec(spec_path), events=events, control=control))
+            if because := os.environ.get(COLD_BECAUSE):
+                events.log(f"Started by torchrun: {because}.")
+        spec = read_spec(spec_path)
+        phases(Run(folder=folder, spec=spec, events=events, control=control))
         events.flush()
     except Cancelled:
         events.state("cancelled")
@@ -134,7 +141,7 @@ def _guarded(spec_path: Path, phases: Callable[[Run], None]) -> int:
         events.state("preempted")
         return Exit.PREEMPTED
     except Exception as error:
-        return _report(error, folder, rank, events)
+        return _report(error, folder, rank, events, spec)
     finally:
         if leads:
             (folder / RESERVE_FILE).unlink(missing_ok=True)
@@ -157,9 +164,9 @@ def _clean_start(folder: Path) -> None:
         note.unlink(missing_ok=True)
 
 
-def _report(error: Exception, folder: Path, rank: int, events: Events) -> int:
+def _report(error: Exception, folder: Path, rank: int, events: Events, spec: RunSpec | None) -> int:
     """Tell the first cause. Only rank 0 speaks, so the others leave a note that it reads."""
-    reason, text = explain(error)
+    reason, text = explain(error, spec)
     trace = traceback.format_exc()
     print(trace, file=sys.stderr)
     if rank != 0:
@@ -183,4 +190,5 @@ def _first_cause(folder: Path, reason: Failure, text: str, trace: str) -> tuple[
         time.sleep(0.1)
     if "onnection" in text or "NCCL" in text:
         text = f"Another process of this run was killed or lost ({text}); its machine may be out of memory."
+        reason = Failure.KILLED
     return reason, text, trace

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from trainer.contract import BadSpec, Exit, Failure
+from trainer.contract import BadSpec, Exit, Failure, RunSpec
 from trainer.files import replace_atomically
 
 RESERVE_FILE = ".reserve"  # room for the last words on a full disk
@@ -36,7 +36,7 @@ class Preempted(Exception):
     """SIGTERM asked for the machine back; a checkpoint is on disk."""
 
 
-def explain(error: BaseException) -> tuple[Failure, str]:
+def explain(error: BaseException, spec: RunSpec | None = None) -> tuple[Failure, str]:
     """Name the failure and say in one line what happened and what to do."""
     text = _last_line(error)
     if isinstance(error, BadSpec):
@@ -53,11 +53,22 @@ def explain(error: BaseException) -> tuple[Failure, str]:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in text
     ):
-        advice = "Out of memory: lower batch_size, or ask for a machine with more memory."
-        return Failure.OUT_OF_MEMORY, f"{advice} ({text})" if text else advice
+        return Failure.OUT_OF_MEMORY, f"{less_memory(spec)} ({text})" if text else less_memory(spec)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure.DISK_FULL, f"The disk is full: free some space and start the run again. ({text})"
     return Failure.CRASHED, text
+
+
+def less_memory(spec: RunSpec | None) -> str:
+    """What to change so that the same training fits."""
+    if spec is None or spec.hyperparameters.batch_size < 2:
+        return "Out of memory: lower batch_size, or ask for a machine with more memory."
+    size, cut = spec.hyperparameters.batch_size, spec.training.grad_accumulation
+    pieces = 2 * (cut if isinstance(cut, int) else 1)
+    return (
+        f"Out of memory at batch_size {size}: set grad_accumulation to {pieces}, which learns the same from "
+        f"smaller pieces, or batch_size to {size // 2}."
+    )
 
 
 def exit_code(failure: Failure) -> int:

@@ -220,14 +220,23 @@ class _Training:
         said = sum_over_ranks(torch.cat([orders, shares]), self.gang).tolist()
         for (at, _), loss in zip(self.pending, said[3:], strict=True):
             if not math.isfinite(loss):
-                raise Diverged(
-                    f"The loss became {loss} at step {at} of {self.total}: try a smaller learning_rate than "
-                    f"{self.run.spec.hyperparameters.learning_rate:g}, or look for extreme values."
-                )
+                raise self.diverged(loss, at)
             self.run.events.step_metric("train/loss", loss, step=at)
         self.pending.clear()
         stop = Cancelled() if said[0] else Preempted() if said[1] else None
         return stop, round(said[2])
+
+    def diverged(self, loss: float, at: int) -> Diverged:
+        with contextlib.suppress(OSError):
+            self.saver.wait()
+        good = checkpoint.last_good_step(self.run.folder / CHECKPOINTS_DIR, self.run.spec)
+        last = (
+            "No checkpoint was written before." if good is None else f"The last good checkpoint: step {good}."
+        )
+        return Diverged(
+            f"The loss became {loss} at step {at} of {self.total}: try a smaller learning_rate than "
+            f"{self.run.spec.hyperparameters.learning_rate:g}, or look for extreme values. {last}"
+        )
 
     def validate(self, step: int) -> float | None:
         """Measure the held-out rows; returns the quality to keep checkpoints and to stop by, more is better."""

@@ -5,7 +5,8 @@
                                                          for the ranks, ends with their exit code
 
 For every run the parent forks an agent, and the agent forks the ranks. If `run` dies, the agent kills them;
-if the agent dies, Linux does. The parent never touches CUDA, for a forked process could not use it then, and
+if the agent dies, Linux does; if the parent dies, its runs go on. Where no parent answers, `run` becomes
+torchrun. The parent never touches CUDA, for a forked process could not use it then, and
 never computes, for threads of a pool do not survive a fork. Only the standard library is imported up here:
 `run` must be light. The socket is as open as its folder: keep it in a private one.
 """
@@ -59,7 +60,10 @@ def serve(path: Path) -> int:
 def run(path: Path, spec: Path, ranks: int, phase: str = "run") -> int:
     """Ask the parent for a gang, lend it our output, and wait for its end."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(path))
+        try:
+            connection.connect(str(path))
+        except OSError as error:
+            _start_cold(spec, ranks, phase, because=f"the warm parent does not answer ({error.strerror})")
         order = {"spec": str(spec.resolve()), "ranks": ranks, "phase": phase, "folder": str(Path.cwd())}
         order["environment"] = dict(os.environ)
         content = json.dumps(order).encode()
@@ -71,7 +75,13 @@ def run(path: Path, spec: Path, ranks: int, phase: str = "run") -> int:
         said = b""
         while part := connection.recv(4096):
             said += part
-    return int(said) if said else 1
+    return int(said) if said else 128 + signal.SIGKILL  # silent: the agent itself was killed
+
+
+def _start_cold(spec: Path, ranks: int, phase: str, *, because: str) -> NoReturn:
+    """Become torchrun. COLD_BECAUSE of the contract, spelt out: this side imports nothing."""
+    os.environ.setdefault("TAUON_COLD_BECAUSE", because)
+    os.execv(sys.executable, [sys.executable, "-m", "trainer.launch", str(spec), str(ranks), phase])
 
 
 def _import_all() -> None:
@@ -196,7 +206,7 @@ def _watch(connection: socket.socket, ranks: dict[int, int]) -> int:
             os.close(handle)
             ended = os.waitstatus_to_exitcode(status)
             if ended and not code:
-                code = ended if ended > 0 else 1
+                code = ended if ended > 0 else 128 - ended  # as a shell says it: 137 after SIGKILL
                 kill_at = time.monotonic() + GRACE_S
         if time.monotonic() >= kill_at:
             _send_all(ranks, signal.SIGKILL)

@@ -8,14 +8,25 @@ from contextlib import contextmanager
 from jobs.compute.base import LOST, Compute, Gang, Handle
 from jobs.compute.local import LocalCompute
 
-__all__ = ["LOST", "Compute", "Gang", "Handle", "backend", "use"]
+__all__ = ["LOST", "Compute", "Gang", "Handle", "backend", "close", "use", "warm_up"]
 
-_current: Compute = LocalCompute()
+_local = LocalCompute()
+_current: Compute = _local
 
 
 def backend() -> Compute:
     """Where gangs of this installation run."""
     return _current
+
+
+def warm_up() -> None:
+    """For a worker that has just started: make ready what would keep its first run waiting."""
+    _local.warm_up()
+
+
+def close() -> None:
+    """For a worker that ends."""
+    _local.close()
 
 
 @contextmanager

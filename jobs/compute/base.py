@@ -20,10 +20,11 @@ class Gang:
     """What is to be started: the engine over one run folder, in so many processes."""
 
     run: str  # the attempt's public id; every process of the gang carries it
-    folder: Path
+    folder: Path  # named like the run
     spec: Path
     processes: int
     gpus: tuple[int, ...] = ()
+    compiles: bool = False  # torch.compile will run in it
 
 
 class Compute(Protocol):

@@ -1,4 +1,4 @@
-"""Gangs on this machine: torchrun (torch elastic) process groups in clean environments."""
+"""Gangs on this machine: forked from a warm parent, or started by torchrun, in clean environments."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ import psutil
 from django.conf import settings
 
 from jobs.compute.base import LOST, Gang, Handle
+from jobs.compute.warm import LEASH, WarmParent
 from jobs.scheduling import Capacity
+from trainer.contract import COLD_BECAUSE
 
 MARK = "TAUON_RUN"  # in the environment of every process of a gang: how it is found without its parent
+WARM = "warm"  # the mark of those that were forked: Linux shows them with the environment of their parent
 LOG_FILE = "engine.log"
-_LEASH = Path(__file__).with_name("leash.py")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SSL_CERT_FILE")  # nothing that could be a credential
 
@@ -33,22 +35,35 @@ def node_name() -> str:
 
 
 class LocalCompute:
-    """Starts `torchrun -m trainer run spec.json` and sees to it that nothing of it outlives its end."""
+    """Starts `trainer run spec.json` in several processes; nothing of it outlives its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warm: bool = True) -> None:
         self._started: dict[int, subprocess.Popen[bytes]] = {}  # ours alone know their exit codes
+        self.warm_parent = WarmParent({**_clean(), MARK: WARM}) if warm else None
+
+    def warm_up(self) -> None:
+        """For a worker that has just started: the first run should not wait for the imports."""
+        if self.warm_parent is not None and settings.WARM_START:
+            self.warm_parent.warm_up()
+
+    def close(self) -> None:
+        """For a worker that ends."""
+        if self.warm_parent is not None:
+            self.warm_parent.close()
 
     def capacity(self) -> Capacity:
         gpus = settings.LOCAL_GPUS if settings.LOCAL_GPUS >= 0 else count_gpus()
         return Capacity(node=node_name(), processes=settings.LOCAL_PROCESSES, gpus=gpus)
 
     def start(self, gang: Gang) -> Handle:
-        command = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *self.command(gang)]
+        because, meet = self._way_in(gang)
+        words = self.command(gang) if meet is None else self.warm_command(gang, meet)
+        command = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *words]
         with (gang.folder / LOG_FILE).open("ab") as log:
             process = subprocess.Popen(
                 command,
                 cwd=gang.folder,
-                env=environment(gang),
+                env=environment(gang) | ({COLD_BECAUSE: because} if because else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -60,6 +75,7 @@ class LocalCompute:
             "run": gang.run,
             "pid": process.pid,
             "created": psutil.Process(process.pid).create_time(),
+            "warm": meet is not None,
         }
 
     def poll(self, handle: Handle) -> int | None:
@@ -89,12 +105,25 @@ class LocalCompute:
         self._end(run, None)
 
     def command(self, gang: Gang) -> list[str]:
-        """torchrun reads everything up to `-m`; the engine gets positional words only."""
-        return [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost",
-            "--nnodes", "1", "--nproc-per-node", str(gang.processes), "--max-restarts", "0",
-            "-m", "trainer", "run", str(gang.spec.resolve()),
-        ]  # fmt: skip
+        """A cold start: torchrun, which imports torch in every process."""
+        return [sys.executable, "-m", "trainer.launch", str(gang.spec.resolve()), str(gang.processes)]
+
+    def warm_command(self, gang: Gang, meet: Path) -> list[str]:
+        """Ask the warm parent; by path and without site, since this process needs nothing but to wait."""
+        client = settings.BASE_DIR / "trainer" / "warm.py"
+        spec = str(gang.spec.resolve())
+        return [sys.executable, "-I", "-S", str(client), "run", str(meet), spec, str(gang.processes)]
+
+    def _way_in(self, gang: Gang) -> tuple[str, Path | None]:
+        """Why this gang starts cold, or where the warm parent listens."""
+        if self.warm_parent is None or not settings.WARM_START:
+            return "", None
+        if gang.gpus:
+            return "a forked process could not use a GPU", None
+        if gang.compiles:
+            return "torch.compile needs processes of its own", None
+        meet = self.warm_parent.socket()
+        return ("", meet) if meet is not None else ("the warm parent did not come up", None)
 
     def _end(self, run: str, leader: psutil.Process | None) -> None:
         """SIGKILL until nobody is left: a process may be forking while we look."""
@@ -118,23 +147,27 @@ class LocalCompute:
 
 def environment(gang: Gang) -> dict[str, str]:
     """What a training process gets: no credentials, no address of ours, its own home."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     home = str(gang.folder)
     return {
-        "LANG": "C.UTF-8",
-        **kept,
+        **_clean(),
         "HOME": home,
         "TMPDIR": home,
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, gang.gpus)),
+        MARK: gang.run,
+    }
+
+
+def _clean() -> dict[str, str]:
+    return {
+        "LANG": "C.UTF-8",
+        **{name: os.environ[name] for name in _KEPT if name in os.environ},
         "PYTHONPATH": str(settings.BASE_DIR),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, gang.gpus)),
+        "CUDA_VISIBLE_DEVICES": "",
         # one node: ranks meet on the loopback and nowhere else
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
-        # without it a restarted gang can read the addresses of the dead one and hang
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        MARK: gang.run,
     }
 
 
@@ -155,7 +188,7 @@ def _members(run: str, leader: psutil.Process | None) -> list[psutil.Process]:
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == run:
+            if process.status() != psutil.STATUS_ZOMBIE and _belongs(process, run):
                 found[process.pid] = process
         except psutil.Error:  # gone, or somebody else's
             continue
@@ -167,6 +200,12 @@ def _members(run: str, leader: psutil.Process | None) -> list[psutil.Process]:
         except psutil.Error:
             pass
     return list(found.values())
+
+
+def _belongs(process: psutil.Process, run: str) -> bool:
+    """By its mark; one that was forked from the warm parent by the folder it works in."""
+    mark = process.environ().get(MARK)
+    return mark == run or (mark == WARM and Path(process.cwd()).name == run)
 
 
 def _send(process: psutil.Process, number: int) -> None:

@@ -53,9 +53,9 @@ from trainer.contract import (
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.3
+LOOK_FIRST_S = 0.05  # until the first step is told: somebody is waiting to see it
 CANCEL_GRACE_S = 6  # the engine stops at the next step; who asked must see it end within 10 s
 PREEMPT_GRACE_S = 3  # a supervisor kills after 5 s
-MOST_ATTEMPTS = 5
 
 
 def run_attempt(attempt_id: int) -> None:
@@ -147,6 +147,7 @@ class _Run:
             spec=self.folder / SPEC_FILE,
             processes=self.attempt.processes,
             gpus=gpus,
+            compiles=self.job.spec.get("training", {}).get("compile", "off") == "on",
         )
         handle = self.compute.start(gang)
         live = Attempt.objects.filter(pk=self.attempt.pk, fence=self.attempt.fence, ended_at=None)
@@ -174,7 +175,7 @@ class _Run:
                 connection.close()
             if code is not None:
                 return code
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S if self.words.stepped else min(LOOK_FIRST_S, LOOK_EVERY_S))
 
     def take_in(self) -> None:
         self.words = self.words.after(progress.ingest(self.attempt, self.folder))
@@ -232,6 +233,8 @@ class _Run:
             outcome = self.keep_result(outcome, result)
         elif outcome.status is JobStatus.FAILED and not self.words.reason and tail:
             self.say("error", tail)
+        elif outcome.reason is Reason.KILLED and not self.words.reason:
+            self.say("error", outcome.error)
         self.end(outcome, code)
 
     def keep_result(self, outcome: Outcome, result: Path) -> Outcome:
@@ -307,8 +310,10 @@ def end_attempt(
         if outcome.status is None and job.status == JobStatus.STOPPING:
             asked = Reason(job.stop_reason)
             outcome = Outcome(status=asked.final_status, reason=asked)
-        if outcome.status is None and not lost_too_often(job, limit=MOST_ATTEMPTS):
+        if outcome.status is None and not lost_too_often(job, outcome.reason):
             requeue_job(job, reason=outcome.reason)
+        elif outcome.status is None and outcome.reason is not Reason.WORKER_LOST:
+            end_job(job, to=JobStatus.FAILED, by=SYSTEM, reason=outcome.reason, error=outcome.error)
         elif outcome.status is None:
             text = f"{Reason.TOO_MANY_ATTEMPTS.label} {outcome.error}".strip()
             end_job(job, to=JobStatus.FAILED, by=SYSTEM, reason=Reason.TOO_MANY_ATTEMPTS, error=text)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from jobs.models import Attempt, Job, JobEvent, ModelVersion
+from jobs.said import said
 from jobs.services.progress import PHASES, event_row, in_words
 from jobs.states import Reason
 from jobs.words import recipe_label
@@ -36,7 +37,7 @@ def first_state(job: Job) -> dict[str, Any]:
             [data["step"], data["value"]]
         )
         latest[data["name"]] = data["value"]
-    said = until.filter(kind__in=[EventKind.LOG, EventKind.ERROR]).order_by("-seq")[:LOG_LINES]
+    lines = until.filter(kind__in=[EventKind.LOG, EventKind.ERROR]).order_by("-seq")[:LOG_LINES]
     return {
         "charts": [
             {
@@ -53,13 +54,13 @@ def first_state(job: Job) -> dict[str, Any]:
         "phase_label": PHASES.get(job.phase, "") or job.state.label,
         "loss": latest.get("train/loss"),
         "accuracy": latest.get("val/accuracy"),
-        "log_lines": [log_row(event) for event in reversed(said)],
+        "log_lines": [log_row(event) for event in reversed(lines)],
     }
 
 
 def log_row(event: JobEvent) -> dict[str, Any]:
     level = "error" if event.kind == EventKind.ERROR else event.data.get("level", "info")
-    return {"seq": event.seq, "level": level, "text": event.data.get("text", "")}
+    return {"seq": event.seq, "level": level, "text": said(event.data.get("text"))}
 
 
 def events(job: Job) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,12 @@ KNOWN_FAILURES = frozenset(
         Reason.DIVERGED,
         Reason.OUT_OF_MEMORY,
         Reason.DISK_FULL,
+        Reason.STALLED,
+        Reason.KILLED,
         Reason.CRASHED,
     }
 )
+_KILLED_BY_TORCHRUN = re.compile(r"^\s*exitcode\s*: -9\b", re.MULTILINE)  # torchrun itself ends with 1
 TAIL_LINES = 30
 TAIL_BYTES = 16_384
 
@@ -31,23 +36,25 @@ class LastWords:
     reason: Reason = Reason.NONE
     text: str = ""
     phase: str = ""
+    stepped: bool = False  # a first step was told
 
     def after(self, events: Iterable[Event]) -> LastWords:
         """These words, unless the events hold later ones."""
-        reason, text, phase = self.reason, self.text, self.phase
+        reason, text, phase, stepped = self.reason, self.text, self.phase, self.stepped
         for event in events:
+            stepped = stepped or event.kind is EventKind.METRIC
             if event.kind is EventKind.STATE:
                 phase = str(event.data.get("phase", ""))
             elif event.kind is EventKind.ERROR:
                 said = str(event.data.get("reason", ""))
                 reason = Reason(said) if said in KNOWN_FAILURES else Reason.CRASHED
                 text = str(event.data.get("text", ""))
-        return LastWords(reason=reason, text=text, phase=phase)
+        return LastWords(reason=reason, text=text, phase=phase, stepped=stepped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an attempt ended. `status` None: in line again."""
+    """How an attempt ended. `status` None: in line again, unless it ended so too often."""
 
     status: JobStatus | None
     reason: Reason = Reason.NONE
@@ -64,12 +71,16 @@ def decide_outcome(
         return Outcome(status=stopped_for.final_status, reason=stopped_for)
     if preempted or words.phase == "preempted" or exit_code == Exit.PREEMPTED:
         return Outcome(status=None, reason=Reason.PREEMPTED)
+    if words.reason.retryable:
+        return Outcome(status=None, reason=words.reason, error=words.text)
     if words.reason:
         return Outcome(status=JobStatus.FAILED, reason=words.reason, error=words.text)
     if exit_code == Exit.OK:
         return Outcome(
             status=JobStatus.FAILED, reason=Reason.CRASHED, error="The engine ended without a result."
         )
+    if exit_code in (-signal.SIGKILL, Exit.KILLED) or _KILLED_BY_TORCHRUN.search(tail):
+        return Outcome(status=None, reason=Reason.KILLED, error=_silent(-signal.SIGKILL))
     return Outcome(
         status=JobStatus.FAILED, reason=Reason.CRASHED, error=last_line(tail) or _silent(exit_code)
     )

@@ -175,7 +175,7 @@ def in_words(event: JobEvent) -> str:
         case EventKind.STATE:
             return str(PHASES.get(data.get("phase", ""), data.get("phase", "")))
         case EventKind.LOG | EventKind.ERROR:
-            return str(data.get("text", ""))
+            return said(data.get("text"))
         case EventKind.CHECKPOINT:
             return _("Checkpoint at step %(step)s") % {"step": data.get("step")}
         case EventKind.VARIANT:

@@ -16,7 +16,7 @@ from billing.services import budgets, metering
 from jobs.compute import backend
 from jobs.models import Attempt, GpuLease, Job
 from jobs.scheduling import Capacity, Decision, Demand, Holding, Quota, decide
-from jobs.states import JobStatus, Reason
+from jobs.states import MOST_TRIES, JobStatus, Reason
 from tenants import outbox, quotas
 from tenants.actor import SYSTEM
 from tenants.errors import IllegalMove, Invalid
@@ -161,7 +161,9 @@ def release(attempt: Attempt, *, exit_code: int | None, reason: Reason, at_last_
     return True
 
 
-def lost_too_often(job: Job, *, limit: int) -> bool:
-    """Whether the platform lost this job so many times that trying again would only burn money."""
+def lost_too_often(job: Job, reason: Reason) -> bool:
+    """Whether this job's tries ended so often for this reason that another would only burn money."""
+    if reason not in MOST_TRIES:
+        return False
     reasons = Counter(job.attempts.exclude(taken_at=None).values_list("reason", flat=True))
-    return reasons[Reason.WORKER_LOST] >= limit
+    return reasons[reason] >= MOST_TRIES[reason]

@@ -81,7 +81,7 @@ def test_a_stubborn_gang_and_its_grandchildren_are_gone_in_time(tmp_path, monkey
         time.sleep(600)
         """)
     )
-    compute = LocalCompute()
+    compute = LocalCompute(warm=False)
     monkeypatch.setattr(compute, "command", lambda gang: [sys.executable, str(script)])
     handle = compute.start(Gang(run="att_stubborn", folder=tmp_path, spec=script, processes=1))
     wait_for(lambda: len(marked("att_stubborn")) == 2, what="both processes")
@@ -101,7 +101,7 @@ def test_a_gang_dies_with_the_worker_that_started_it(tmp_path):
         import django; django.setup()
         from jobs.compute import Gang
         from jobs.compute.local import LocalCompute
-        compute = LocalCompute()
+        compute = LocalCompute(warm=False)
         compute.command = lambda gang: [sys.executable, {str(tmp_path / "sleep.py")!r}]
         folder = pathlib.Path({str(tmp_path)!r})
         gang = Gang(run="att_leashed", folder=folder, spec=folder, processes=1)
@@ -121,9 +121,9 @@ def test_a_gang_dies_with_the_worker_that_started_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_end_well(tmp_path):
-    spec = digits_run(tmp_path / "run", images=200, processes=2, epochs=1)
-    compute = LocalCompute()
+def test_two_processes_train_and_end_well_under_torchrun(tmp_path):
+    spec = digits_run(tmp_path / "att_two", images=200, processes=2, epochs=1)
+    compute = LocalCompute(warm=False)
     handle = compute.start(Gang(run="att_two", folder=spec.parent, spec=spec, processes=2))
     ranks = wait_for(lambda: len(marked("att_two")) >= 3 and marked("att_two"), what="agent and two ranks")
     assert all(process.environ()[MARK] == "att_two" for process in ranks)
