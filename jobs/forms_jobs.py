@@ -40,6 +40,9 @@ METHODS = [
     (Method.LOWRANK, _("Low rank: large matrices split into two thin ones")),
     (Method.DISTILL, _("Distillation: a small new network taught by the original")),
     (Method.VOCABULARY, _("Vocabulary: rows of a text table that say little taken out")),
+    (Method.SHARE, _("Sharing: the same numbers do several jobs, taught by the original")),
+    (Method.WEIGHTS8, _("8-bit weights: a quarter of the size, calculates as before")),
+    (Method.WEIGHTS4, _("4-bit weights: a seventh of the size, calculates as before")),
 ]
 # where a fault of the spec is shown
 POINTERS = {

@@ -80,6 +80,7 @@ class Method(StrEnum):
     DISTILL = "distill"  # a small student taught by the trained network
     LOWRANK = "lowrank"  # a large matrix as the product of two thin ones
     VOCABULARY = "vocabulary"  # rows of a text table that hardly say anything taken out
+    SHARE = "share"  # the same numbers in several places: two short tables for a long one, one block for all
     WEIGHTS8 = "weights8"  # weights stored in 8 bits and unpacked on loading: smaller, as fast as before
     WEIGHTS4 = "weights4"  # the same in 4 bits
 
@@ -112,8 +113,8 @@ class Failure(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     STALLED = "stalled"  # no step was finished for too long: a process or a machine hangs
-    CRASHED = "crashed"
     KILLED = "killed"  # a process was killed from outside: by a person, or by Linux for want of memory
+    CRASHED = "crashed"
 
 
 class Exit:
@@ -125,8 +126,8 @@ class Exit:
     BAD_DATA = 65  # EX_DATAERR
     PREEMPTED = 75  # EX_TEMPFAIL: saved a checkpoint on SIGTERM, start again to go on
     CANCELLED = 76  # control.json asked for it
-
     KILLED = 137  # a process of the gang was killed from outside (128 + SIGKILL)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSpec:
@@ -186,6 +187,8 @@ class TrainingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
+    """What the run gets. `processes` are those of all nodes together."""
+
     processes: int = 1
     min_processes: int | None = None  # it may run with as few, on the same batches; None: not with fewer
     gpus: int = 0  # in all: 0, or one for each process
@@ -271,12 +274,12 @@ class RunSpec:
         require(0 < hyper.holdout < 1, "/hyperparameters/holdout", "must be between 0 and 1")
         require(0 <= hyper.seed < 2**32, "/hyperparameters/seed", "must be between 0 and 4294967295")
         require(self.resources.processes >= 1, "/resources/processes", "must be at least 1")
-        require(self.resources.gpus >= 0, "/resources/gpus", "must not be negative")
-        require(
-            0 <= self.compression.max_accuracy_drop <= 1,
         fewest, most = self.resources.min_processes, self.resources.processes
         fits = fewest is None or 1 <= fewest <= most
         require(fits, "/resources/min_processes", f"must be between 1 and processes ({most})")
+        require(self.resources.gpus >= 0, "/resources/gpus", "must not be negative")
+        require(
+            0 <= self.compression.max_accuracy_drop <= 1,
             "/compression/max_accuracy_drop",
             "is a share between 0 and 1",
         )

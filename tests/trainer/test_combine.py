@@ -157,7 +157,7 @@ def test_a_search_out_of_time_says_what_it_did_not_try(tmp_path: Path) -> None:
     assert list(combinations(run, prepared, network, ALONE, budget_s=0)) == []
     run.events.close()
     told = [event.data["text"] for event in read_events(tmp_path / "events.jsonl")[0]]
-    assert any("not tried: structured-50, structured-50-lowrank" in text for text in told)
+    assert any("not tried: structured-30, structured-30-lowrank" in text for text in told)
 
 
 @pytest.mark.slow

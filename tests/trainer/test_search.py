@@ -20,20 +20,21 @@ def names(methods: tuple[Method, ...], **facts: bool) -> list[str]:
 def test_what_is_built_on_another_combination_comes_after_it() -> None:
     for facts in (
         {"chain": True, "dense": True, "table": False},
-        {"chain": False, "dense": True, "table": True},
+        {"chain": True, "dense": True, "table": False, "shared": True},
+        {"chain": False, "dense": True, "table": True, "shared": True},
         {"chain": False, "dense": False, "table": False},
     ):
         recipes = search.plan(ALL, **facts)
         assert len(set(recipes)) == len(recipes)
         for at, steps in enumerate(recipes):
             assert len(steps) == 1 or steps[:-1] in recipes[:at]
-            assert len(search.name_of(steps)) <= 33  # with -int8 it must fit the registry's 40 characters
+            assert len(search.name_of(steps)) <= 31  # with -weights4 it must fit the registry's 40 characters
 
 
 def test_only_what_was_asked_for_is_tried() -> None:
     chain = {"chain": True, "dense": True, "table": False}
     assert names((Method.INT8, Method.PRUNE), **chain) == []
-    assert names((Method.STRUCTURED,), **chain) == ["structured-50", "structured-30"]
+    assert names((Method.STRUCTURED,), **chain) == ["structured-30", "structured-50"]
     assert names((Method.DISTILL,), **chain) == ["distill-25"]
     assert "structured-30-lowrank" in names((Method.STRUCTURED, Method.LOWRANK), **chain)
     bag = {"chain": False, "dense": True, "table": True}
@@ -45,8 +46,11 @@ def test_only_what_was_asked_for_is_tried() -> None:
 
 
 def test_methods_with_nothing_to_work_on_are_named() -> None:
-    assert search.no_use(ALL, chain=False, dense=True, table=True) == [Method.STRUCTURED, Method.DISTILL]
-    assert search.no_use(ALL, chain=True, dense=True, table=False) == [Method.VOCABULARY]
+    assert search.no_use(ALL, chain=False, dense=True, table=True, shared=True) == [
+        Method.STRUCTURED,
+        Method.DISTILL,
+    ]
+    assert search.no_use(ALL, chain=True, dense=True, table=False) == [Method.VOCABULARY, Method.SHARE]
 
 
 def variant(name: str, size: int, ms: float, accuracy: float = 0.98, *, passed: bool = True) -> VariantReport:

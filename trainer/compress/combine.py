@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from trainer.compress import chain, factorize, search, structured, vocabulary
+from trainer.compress import factorize, search, sharing, structured, vocabulary
 from trainer.compress.distill import soft_labels, teach
 from trainer.contract import Method
 from trainer.distributed import Gang
@@ -30,6 +30,7 @@ def combinations(
         "chain": structured.can_shrink(trained),
         "dense": any(isinstance(layer, nn.Linear) for layer in trained.modules()),
         "table": vocabulary.can_prune(trained),
+        "shared": sharing.can_share(trained),
     }
     for method in search.no_use(methods, **facts):
         run.events.log(f"{method} has nothing to work on in this network and is left out.")
@@ -103,6 +104,10 @@ def _step(
         return thin, (
             f"Large dense layers split in two of rank {said}, then {taught} epochs taught by the original."
         )
+    if step.method is Method.SHARE:
+        shared, done = sharing.share(source, seed=hyper.seed)
+        taught = teach(run, prepared, shared, soft, gang, epochs=2 * epochs)
+        return shared, f"{done}, then {taught} epochs taught by the original."
     assert step.method is Method.VOCABULARY
     bag = source.cpu()
     rows = len(bag.table.weight)  # type: ignore[union-attr,arg-type]
@@ -111,4 +116,4 @@ def _step(
 
 
 def _widths(network: nn.Module) -> str:
-    return ", ".join(map(str, chain.widths(network)[:-1]))
+    return ", ".join(map(str, structured.hidden_widths(network)))

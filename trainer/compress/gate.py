@@ -117,13 +117,22 @@ def verdict(
     drop_high: float | None = None,
     lost_rows: int | None = None,
     quality: str = Quality.ACCURACY,
+    int8_source_ms: float | None = None,
 ) -> str:
-    """One honest sentence. Every pair is (the original's, this variant's)."""
+    """One honest sentence. Every pair is (the original's, this variant's).
+
+    `int8_source_ms`: how long the same network takes in 32 bits, of one that calculates in 8.
+    """
     if name == ORIGINAL:
         return "The yardstick: the others are compared with it."
     said = [_size(*size), _speed(*latency_ms), _accuracy(accuracy_drop, quality)]
     if size[1] > 0.9 * size[0] and compressed[1] < 0.9 * compressed[0]:
         said.insert(1, f"{compressed[0] / compressed[1]:.1f}x smaller once compressed")
+    if int8_source_ms is not None and latency_ms[1] > 1.05 * int8_source_ms:
+        times = latency_ms[1] / int8_source_ms
+        said.append(
+            f"8-bit arithmetic is {times:.1f}x slower here than 32-bit: no faster kernel for these layers"
+        )
     allowed = f"{100 * max_accuracy_drop:.1f}"
     if not passes(accuracy_drop, max_accuracy_drop=max_accuracy_drop):
         said.append(f"more than the allowed {allowed} points, so it did not pass")

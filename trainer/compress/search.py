@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from trainer.compress.gate import ORIGINAL
 from trainer.contract import Method, VariantReport
 
-WIDTHS = (50, 30)  # per cent of the channels that structured pruning keeps
+WIDTHS = (30, 50)  # per cent of the channels that structured pruning keeps
 STUDENT_WIDTH = 25
 BUDGET_S = 120.0  # no new combination is begun after this time
-SEARCHED = (Method.STRUCTURED, Method.DISTILL, Method.LOWRANK, Method.VOCABULARY)
+SEARCHED = (Method.STRUCTURED, Method.DISTILL, Method.LOWRANK, Method.VOCABULARY, Method.SHARE)
 _NOISE = 1.05  # latencies closer than this are the same
 
 
@@ -37,10 +37,13 @@ def name_of(steps: Iterable[Step]) -> str:
     return "-".join(map(str, steps))
 
 
-def plan(methods: Sequence[Method], *, chain: bool, dense: bool, table: bool) -> list[Recipe]:
+def plan(
+    methods: Sequence[Method], *, chain: bool, dense: bool, table: bool, shared: bool = False
+) -> list[Recipe]:
     """The combinations to try, the most promising first; a prefix stands before what is built on it.
 
     `chain`: channels can be taken out. `dense`: there is a dense layer to split. `table`: a text table.
+    `shared`: a table or blocks that can share their numbers.
     """
     asked = set(methods)
     lowrank = Step(method=Method.LOWRANK)
@@ -60,16 +63,21 @@ def plan(methods: Sequence[Method], *, chain: bool, dense: bool, table: bool) ->
             tried.append((lowrank, Step(method=Method.VOCABULARY)))
     if Method.DISTILL in asked and chain:
         tried.append((Step(method=Method.DISTILL, width=STUDENT_WIDTH),))
+    if Method.SHARE in asked and shared:
+        tried.append((Step(method=Method.SHARE),))
     return tried
 
 
-def no_use(methods: Sequence[Method], *, chain: bool, dense: bool, table: bool) -> list[Method]:
+def no_use(
+    methods: Sequence[Method], *, chain: bool, dense: bool, table: bool, shared: bool = False
+) -> list[Method]:
     """Methods that were asked for and have nothing to work on in this network."""
     useful = {
         Method.STRUCTURED: chain,
         Method.DISTILL: chain,
         Method.LOWRANK: dense,
         Method.VOCABULARY: table,
+        Method.SHARE: shared,
     }
     return [method for method in SEARCHED if method in methods and not useful[method]]
 

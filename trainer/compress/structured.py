@@ -13,18 +13,21 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from trainer.compress.chain import Joint, Weighted, joints
+from trainer.compress import blocks
+from trainer.compress.chain import Joint, Weighted, joints, widths
 
 MIN_WIDTH = 4
 
 
 def can_shrink(network: nn.Module) -> bool:
-    """Whether this network is a chain in which channels can be taken out one by one."""
-    return bool(joints(network))
+    """Whether this network is a chain in which channels can be taken out one by one, or a transformer."""
+    return blocks.is_reader(network) or bool(joints(network))
 
 
 def shrink(network: nn.Module, keep: float) -> nn.Module:
     """A copy whose hidden layers keep the share `keep` of their channels, the ones that matter most."""
+    if blocks.is_reader(network):
+        return blocks.shrink(network, keep)
     narrow = copy.deepcopy(network)
     for number in range(len(joints(narrow))):
         # looked up anew: the layer that was cut last is the first of the next pair
@@ -36,6 +39,9 @@ def shrink(network: nn.Module, keep: float) -> nn.Module:
 def student(network: nn.Module, keep: float, *, seed: int) -> nn.Module:
     """A network of the same kind and `keep` of the width, which has learned nothing yet."""
     small = shrink(network, keep)
+    if blocks.is_reader(small):
+        blocks.forget(small, seed=seed)
+        return small
     torch.manual_seed(seed)
     for layer in small.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -46,6 +52,11 @@ def student(network: nn.Module, keep: float, *, seed: int) -> nn.Module:
             layer.reset_parameters()
             layer.reset_running_stats()
     return small
+
+
+def hidden_widths(network: nn.Module) -> list[int]:
+    """How many channels or units each hidden layer has, in order."""
+    return blocks.hidden_widths(network) if blocks.is_reader(network) else widths(network)[:-1]
 
 
 def _worth(joint: Joint) -> Tensor:

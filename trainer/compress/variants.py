@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
-import trainer
 from trainer import optim
 from trainer.bundle import write_bundle
 from trainer.compress import gate, search
 from trainer.compress.combine import combinations
+from trainer.compress.measuring import measure_files, time_eager
 from trainer.compress.prune import apply_masks, prune_by_magnitude, sparsity_of
 from trainer.compress.quantize import quantize_int8
+from trainer.compress.weights import pack_weights
 from trainer.contract import (
     MANIFEST_FILE,
     ONNX_FILE,
@@ -45,6 +41,7 @@ from trainer.loop import Stepper, probabilities, usable_precision
 from trainer.prepare import Prepared, Run
 
 CALIBRATION_ROWS = 256
+FEWER_BITS = (Method.INT8, Method.WEIGHTS8, Method.WEIGHTS4)
 SAME = 1e-3  # a reloaded graph may differ this much from the torch network it was made from
 _WORK = ".work"
 _FIGURES = (
@@ -64,6 +61,7 @@ class Made:
     name: str
     method: str
     searched: bool = False  # one of many tried: it stays only if no other one beats it
+    source: str | None = None  # the variant whose numbers it stores in fewer bits
 
 
 def finish(
@@ -82,7 +80,8 @@ def finish(
     work.mkdir(parents=True)
     made = _make_variants(run, prepared, network, gang, result, search_budget_s)
     run.events.state("evaluating")
-    measured = _measure(run, [result / item.name for item in made], work / "holdout.npz")
+    measured = measure_files(run, [result / item.name for item in made], work / "holdout.npz")
+    eager = time_eager(run, prepared, network, result / gate.ORIGINAL)
     made = _alike(run, made, measured["variants"])
     reports = _reports(
         made, measured["variants"], run.spec.compression.max_accuracy_drop, prepared.recipe.TASK.quality
@@ -111,6 +110,7 @@ def finish(
         machine=measured["machine"],
         baseline=baseline,
         beats_baseline=beats,
+        eager=eager,
     )
     shutil.rmtree(work, ignore_errors=True)
     replace_atomically(result / MANIFEST_FILE, manifest.to_json().encode())
@@ -160,9 +160,10 @@ def _make_variants(
         answers[name] = probabilities(smaller.to(gang.device), prepared, held, gang.device)
         _export(run, prepared, copy.deepcopy(smaller), result / name)
         made.append(Made(name=name, method=method, searched=True))
-    if Method.INT8 in methods:
-        for source in list(made):
-            _quantize(run, prepared, result, source, made)
+    whole = list(made)
+    for method in (one for one in FEWER_BITS if one in methods):
+        for source in whole:
+            _store(run, prepared, result, source, method, made)
     rows = take(prepared.rows.inputs, held)
     save_holdout(result / _WORK / "holdout.npz", rows, prepared.labels[held], answers, guess=prepared.guess())
     return made
@@ -177,12 +178,16 @@ def _export(run: Run, prepared: Prepared, network: nn.Module, folder: Path) -> N
     _describe(run, prepared, folder)
 
 
-def _quantize(run: Run, prepared: Prepared, result: Path, source: Made, made: list[Made]) -> None:
-    """Add the int8 twin of a variant. If ONNX Runtime cannot make it, say so and keep what there is."""
+def _store(run: Run, prepared: Prepared, result: Path, source: Made, how: Method, made: list[Made]) -> None:
+    """Add the twin of a variant in fewer bits. If it cannot be made, say so and keep what there is."""
     run.control.stop_here()
-    name = "int8" if source.name == gate.ORIGINAL else f"{source.name}-int8"
+    name = str(how) if source.name == gate.ORIGINAL else f"{source.name}-{how}"
+    graph = result / source.name / ONNX_FILE
     try:
-        method = quantize_int8(result / source.name / ONNX_FILE, result / name, _calibration(run, prepared))
+        if how is Method.INT8:
+            method = quantize_int8(graph, result / name, _calibration(run, prepared))
+        else:
+            method = pack_weights(graph, result / name, bits=8 if how is Method.WEIGHTS8 else 4)
         export_initializers(result / name)
         _describe(run, prepared, result / name)
     except (Cancelled, Preempted, MemoryError, OSError):
@@ -194,7 +199,7 @@ def _quantize(run: Run, prepared: Prepared, result: Path, source: Made, made: li
     before = {gate.ORIGINAL: "As trained, then", "prune": "Pruned, then"}.get(
         source.name, f"{source.method} Then"
     )
-    made.append(Made(name=name, method=f"{before} {method}.", searched=source.searched))
+    made.append(Made(name=name, method=f"{before} {method}.", searched=source.searched, source=source.name))
 
 
 def _describe(run: Run, prepared: Prepared, folder: Path) -> None:
@@ -240,29 +245,6 @@ def _prune(run: Run, prepared: Prepared, trained: nn.Module, gang: Gang) -> nn.M
         stepper.step(rows, number)
         apply_masks(network, masks)
     return network
-
-
-def _measure(run: Run, folders: list[Path], holdout: Path) -> dict[str, Any]:
-    """Run `python -m trainer evaluate` on what was written: what counts is what a stranger can load."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    home = str(Path(trainer.__file__).resolve().parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, environment.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "trainer", "evaluate", *map(str, folders), str(holdout)]
-    out, err = holdout.with_name("measured.json"), holdout.with_name("measure.log")
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment)
-        try:
-            while process.poll() is None:
-                run.control.stop_here()
-                time.sleep(0.05)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    if process.returncode:
-        said = err.read_text(errors="replace").strip().splitlines()
-        raise RuntimeError(f"measuring failed ({process.returncode}): {said[-1] if said else 'no message'}")
-    return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
 def _alike(run: Run, made: list[Made], measured: list[dict[str, Any]]) -> list[Made]:
@@ -316,6 +298,7 @@ def _reports(
                 accuracy_low=low,
                 accuracy_high=most,
                 drop_high=high,
+                source=item.source,
                 beats_baseline=gate.beats_guess(figures),
                 passed_gate=gate.passes(drop, max_accuracy_drop=max_drop, drop_high=high, lost_rows=lost),
                 verdict=gate.verdict(
@@ -328,7 +311,14 @@ def _reports(
                     drop_high=high,
                     lost_rows=lost,
                     quality=quality,
+                    int8_source_ms=_source_ms(item, by_name),
                 ),
             )
         )
     return reports
+
+
+def _source_ms(item: Made, by_name: dict[str, dict[str, Any]]) -> float | None:
+    """How long the same network takes in 32 bits, for those that calculate in 8."""
+    calculates = item.source is not None and item.name.endswith(str(Method.INT8))
+    return float(by_name[str(item.source)]["latency_p50_ms"]) if calculates else None
