@@ -29,7 +29,7 @@ import numpy.typing as npt
 from trainer.contract import DataSpec
 from trainer.contract import Recipe as Name
 from trainer.data import Columns, Rows
-from trainer.recipes import image, regression, tabular, text
+from trainer.recipes import image, intents, regression, sentiment, tabular, text
 from trainer.tasks import Classification
 
 Array = npt.NDArray[np.generic]
@@ -51,6 +51,8 @@ _RECIPES: dict[Name, Any] = {
     Name.TEXT: text,
     Name.TABULAR: tabular,
     Name.REGRESSION: regression,
+    Name.INTENT: intents,
+    Name.SENTIMENT: sentiment,
 }
 
 

@@ -72,6 +72,24 @@ class TextBag(nn.Module):
         return self.head(vectors_BLD.sum(dim=1) / count_B1.sqrt())  # type: ignore[no-any-return]
 
 
+class TwoHeads(TextBag):
+    """A bag with two answers: what the last layer says of each is added up to one logit for every pair."""
+
+    pairs: Tensor
+
+    def __init__(self, transform: Mapping[str, Any], classes: int) -> None:
+        first, second = len(transform["first"]), len(transform["second"])
+        super().__init__(transform, first + second)
+        pairs_HP = torch.zeros(first + second, first * second)
+        for pair in range(first * second):
+            pairs_HP[pair // second, pair] = 1.0
+            pairs_HP[first + pair % second, pair] = 1.0
+        self.register_buffer("pairs", pairs_HP)
+
+    def forward(self, ids_BL: Tensor) -> Tensor:
+        return super().forward(ids_BL) @ self.pairs
+
+
 class Table(nn.Module):
     """Two hidden layers over the scaled and one-hot features."""
 
@@ -129,6 +147,8 @@ _NETWORKS: dict[Recipe, type[nn.Module]] = {
     Recipe.TEXT: TextBag,
     Recipe.TABULAR: Table,
     Recipe.REGRESSION: Amount,
+    Recipe.INTENT: TextBag,
+    Recipe.SENTIMENT: TwoHeads,
 }
 
 
