@@ -11,7 +11,11 @@ import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 NAME_ANOTHER = "Name a folder that is yours: TAUON_VAR=/some/folder make up"
@@ -82,6 +86,24 @@ def url(name: str, schemes: set[str]) -> str | None:
     if urlparse(value).scheme not in schemes:
         raise BadEnvironment(name, f"must start with one of {', '.join(sorted(schemes))}://")
     return value
+
+
+def database(name: str) -> dict[str, Any]:
+    """What Django wants to know of a PostgreSQL address; libpq reads it, so `?sslmode=require` and the like work."""
+    address = url(name, {"postgresql", "postgres"}) or ""
+    try:
+        parts = conninfo_to_dict(address)
+    except psycopg.ProgrammingError as error:
+        why = " ".join(str(error).split())
+        raise BadEnvironment(
+            name,
+            f"{why}. After the ? stand options of libpq, such as ?sslmode=require&application_name=tauon",
+        ) from None
+    found = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+    known = {ours: str(parts.pop(theirs, "") or "") for ours, theirs in found.items()}
+    if not known["NAME"] and "service" not in parts:
+        raise BadEnvironment(name, "names no database; write postgresql://user@host/name")
+    return {**known, "OPTIONS": {"connect_timeout": 10, **parts}}
 
 
 def secret(name: str, *, size_bytes: int = 32) -> str:

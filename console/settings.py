@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import unquote, urlparse
 
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
@@ -95,23 +94,14 @@ TEMPLATES = [
 
 # -- 3. Database, Redis, files ---------------------------------------------------------------------------------
 embedded.configure_urls()
-_database = urlparse(env.url("DATABASE_URL", {"postgresql", "postgres"}) or "")
 _redis_url = env.url("REDIS_URL", {"redis", "rediss", "unix"}) or ""
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": _database.path.lstrip("/"),
-        "USER": unquote(_database.username or ""),
-        "PASSWORD": unquote(_database.password or ""),
-        "HOST": unquote(_database.hostname or ""),
-        "PORT": _database.port or "",
+        **env.database("DATABASE_URL"),
         "CONN_MAX_AGE": 0,  # threads of an ASGI server come and go; a kept connection would outlive its thread
-        "OPTIONS": {"connect_timeout": 10},
     }
 }
-# urlparse lower-cases a host name; a socket folder's letters matter
-if "%2F" in _database.netloc.upper():
-    DATABASES["default"]["HOST"] = unquote(_database.netloc.rsplit("@", 1)[-1])
 REDIS_URL = _redis_url
 # channels and redis-py read unix://path?db=1; Celery calls the same thing redis+socket://path?virtual_host=1
 CELERY_BROKER_URL = (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from django.conf import settings
+from django.db import ConnectionHandler
 
 from console import env
 
@@ -35,3 +39,54 @@ def test_a_missing_secret_file_stops_the_start(monkeypatch):
     monkeypatch.delenv("TAUON_MASTER_KEY", raising=False)
     with pytest.raises(SystemExit, match="cannot be read"):
         env.secret("TAUON_MASTER_KEY")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected", "options"),
+    [
+        (
+            "postgresql://ana:p%40ss@db.example.org:5433/tauon?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+            ("tauon", "ana", "p@ss", "db.example.org", "5433"),
+            {"connect_timeout": 10, "sslmode": "verify-full", "sslrootcert": "/etc/ca.pem"},
+        ),
+        (
+            "postgres://ana@%2Fsome%2FFolder/tauon?connect_timeout=3&application_name=lab",
+            ("tauon", "ana", "", "/some/Folder", ""),
+            {"connect_timeout": "3", "application_name": "lab"},
+        ),
+        ("postgresql:///tauon?host=/tmp&user=ana", ("tauon", "ana", "", "/tmp", ""), {"connect_timeout": 10}),
+    ],
+)
+def test_what_stands_in_the_address_of_the_database_reaches_it(monkeypatch, address, expected, options):
+    monkeypatch.setenv("DATABASE_URL", address)
+    found = env.database("DATABASE_URL")
+    assert tuple(found[name] for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")) == expected
+    assert found["OPTIONS"] == options
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("postgresql://ana@db/tauon?sslmod=require", 'invalid URI query parameter: "sslmod"'),
+        ("postgresql://ana@db:many/tauon?sslmode", "missing key/value separator"),
+        ("postgresql://ana:secret@db", "names no database"),
+    ],
+)
+def test_an_address_of_a_database_that_cannot_be_read_stops_the_start(monkeypatch, address, words):
+    monkeypatch.setenv("DATABASE_URL", address)
+    with pytest.raises(SystemExit, match="DATABASE_URL: ") as stopped:
+        env.database("DATABASE_URL")
+    assert words in str(stopped.value) and "secret" not in str(stopped.value)
+
+
+@pytest.mark.django_db
+def test_options_of_the_address_are_those_of_the_connection(monkeypatch):
+    address = f"{os.environ['DATABASE_URL']}?application_name=ask-me&options=-c%20statement_timeout%3D4321"
+    monkeypatch.setenv("DATABASE_URL", address)
+    wrapper = ConnectionHandler(
+        {"default": {**settings.DATABASES["default"], **env.database("DATABASE_URL")}}
+    )
+    with wrapper["default"].cursor() as cursor:
+        cursor.execute("select current_setting('application_name'), current_setting('statement_timeout')")
+        assert cursor.fetchone() == ("ask-me", "4321ms")
+    wrapper.close_all()
