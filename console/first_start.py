@@ -21,11 +21,16 @@ class Welcome:
     path: str  # one-time sign-in link
     token: str | None  # only at the first start; later the person makes their own
 
-    def text(self, url: str, gateway_url: str) -> str:
+    def text(self, url: str, gateway_url: str, local: str = "", local_gateway: str = "") -> str:
+        """`local` and `local_gateway` are where this machine listens, said where the public names differ."""
+        behind = ""
+        if (local, local_gateway) not in (("", ""), (url, gateway_url)):
+            behind = f"  On this machine: {local} and {local_gateway}\n"
         token = self.token or "$TAUON_TOKEN"
         note = "" if self.token else f"\n    (make a token at {url}/tokens/ and export it as TAUON_TOKEN)"
         return (
-            f"\n  Tauon is up at {url}\n  Endpoints answer at {gateway_url}\n\n"
+            f"\n  Tauon is up at {url}\n  Endpoints answer at {gateway_url}\n"
+            f"{behind}\n"
             f"  Sign in once, as {self.email}:\n    {url}{self.path}\n\n"
             f'  First call:\n    curl -H "Authorization: Bearer {token}" {url}/api/v1/jobs{note}\n\n'
             "  Ctrl-C stops everything.\n"

@@ -15,6 +15,7 @@ import redis
 
 from console import alone, embedded, env, reachable
 from console.embedded import Embedded
+from console.first_start import Welcome
 from console.management.commands import up
 from tests.stack import ROOT, Stack
 
@@ -33,6 +34,29 @@ def test_a_taken_port_gives_way_to_the_same_other_one_every_time(taken):
     assert found == up.free_port("127.0.0.1", taken)
 
 
+def test_two_starts_at_the_same_moment_never_choose_the_same_port():
+    port = up.free_port("127.0.0.1", 0)
+    choose = (
+        "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'console.settings'; django.setup()\n"
+        "from console.management.commands import up\n"
+        f"print('chose', up.Command()._port('127.0.0.1', None, {port}), flush=True); input()"
+    )
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", choose],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    try:  # both have chosen, and nobody listens yet
+        chosen = [next(line for line in start.stdout if line.startswith("chose")) for start in starts]
+        assert len(set(chosen)) == 2, chosen
+        print(chosen)
+    finally:
+        for start in starts:
+            start.communicate("\n")
+
+
 def test_the_gateway_never_gets_the_port_of_the_console():
     port = up.free_port("127.0.0.1", 0)
     assert up.free_port("127.0.0.1", port, avoid=port) != port
@@ -46,6 +70,15 @@ def test_an_address_that_is_not_ours_is_named():
 def test_a_port_asked_for_by_name_is_not_swapped_silently(taken):
     with pytest.raises(SystemExit, match=f"Port {taken} on 127.0.0.1 is taken"):
         up.Command()._port("127.0.0.1", taken, 8000)
+
+
+def test_behind_a_public_name_the_banner_names_the_ports_of_this_machine_too():
+    said = Welcome(email="ana@example.org", path="/welcome/x", token="tau_x")
+    here = ("http://127.0.0.1:8000", "http://127.0.0.1:8001")
+    public = said.text("https://tauon.example.org", "https://api.example.org", *here)
+    assert "Tauon is up at https://tauon.example.org" in public
+    assert "On this machine: http://127.0.0.1:8000 and http://127.0.0.1:8001" in public
+    assert "On this machine" not in said.text(*here, *here)
 
 
 def test_a_second_start_over_the_same_folder_is_refused_until_the_first_has_ended(tmp_path):

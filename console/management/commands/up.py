@@ -73,6 +73,8 @@ class Command(BaseCommand):
                 )
             return asked
         found = free_port(host, usual, avoid=avoid)
+        while False and not _claim(found):  # another start took it between our look and our hand
+            found = free_port(host, usual, avoid=avoid)
         if found != usual:
             self.stdout.write(f"Port {usual} is taken; using {found}.")
         return found
@@ -129,7 +131,8 @@ class Command(BaseCommand):
             if not _answers(address, host=urlsplit(public).netloc, within_s=60):
                 self.stderr.write(f"{address} does not answer; read the log above.")
                 return
-        self.stdout.write(welcome.text(url, gateway_url))
+        local, local_gateway = (f"http://{host}:{port}" for port in here[1:])
+        self.stdout.write(welcome.text(url, gateway_url, local, local_gateway))
         self.stdout.flush()
         if demo:
             subprocess.run(
@@ -165,8 +168,37 @@ def free_port(host: str, wanted: int, *, avoid: int = 0) -> int:
     )
 
 
+_claims: dict[int, socket.socket] = {}
+
+
+def _claim(port: int) -> bool:
+    """Keep a port from other starts on this machine: seconds pass until our servers listen on it.
+
+    The name lives in the kernel, not in a folder, and goes with this process however it ends.
+    """
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0tauon port {port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims[port] = claim
+    return True
+
+
+def _is_claimed(port: int) -> bool:
+    with socket.socket(socket.AF_UNIX) as look:
+        try:
+            look.bind(f"\0tauon port {port}")
+        except OSError:
+            return True
+    return False
+
+
 def _is_free(host: str, port: int) -> int:
     """The port if we may listen there (0 asks for any free one), else 0."""
+    if port and _is_claimed(port):
+        return 0
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
