@@ -73,7 +73,7 @@ class Command(BaseCommand):
                 )
             return asked
         found = free_port(host, usual, avoid=avoid)
-        while False and not _claim(found):  # another start took it between our look and our hand
+        while not _claim(found):  # another start took it between our look and our hand
             found = free_port(host, usual, avoid=avoid)
         if found != usual:
             self.stdout.write(f"Port {usual} is taken; using {found}.")
