@@ -8,6 +8,7 @@ from django import forms
 from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
+from jobs.forms_training import TrainingFields, initial_training
 from jobs.models import DatasetVersion
 from jobs.spec_data import FITS, column_names
 from jobs.states import JobStatus
@@ -52,11 +53,13 @@ POINTERS = {
     "/limits/max_time_s": "max_minutes",
     "/limits/max_spend": "max_spend",
     "/compression/methods": "methods",
+    "/training/early_stopping/metric": "watched_metric",
+    "/training/early_stopping": "patience",
 }
 LIKELY_LABELS = ("label", "class", "target", "category", "kind", "species", "topic", "y")
 
 
-class JobForm(forms.Form):
+class JobForm(TrainingFields):
     name = forms.CharField(label=_("Name"), max_length=120)
     recipe = forms.ChoiceField(
         label=_("Recipe"), choices=[(one[0], one[1]) for one in RECIPES], widget=forms.RadioSelect
@@ -131,9 +134,12 @@ class JobForm(forms.Form):
         self, actor: Actor, *args: Any, extra_version: DatasetVersion | None = None, **options: Any
     ) -> None:
         super().__init__(*args, **options)
-        steps = {"learning_rate": "any", "weight_decay": "any", "holdout": "any", "max_accuracy_drop": "any"}
-        for name, step in {**steps, "sparsity": "any", "max_minutes": "any", "max_spend": "any"}.items():
-            self.fields[name].widget.attrs["step"] = step
+        anything = (
+            "learning_rate", "weight_decay", "holdout", "max_accuracy_drop", "sparsity", "max_minutes",
+            "max_spend", "clip_norm", "checkpoint_every_s",
+        )  # fmt: skip
+        for name in anything:
+            self.fields[name].widget.attrs["step"] = "any"
         recipe = self["recipe"].value() or Recipe.IMAGE
         self.chosen_recipe = Recipe(recipe) if recipe in list(Recipe) else Recipe.IMAGE
         self.versions = newest_versions(actor, self.chosen_recipe)
@@ -180,7 +186,10 @@ class JobForm(forms.Form):
                     "epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "holdout", "seed",
                 )
             },
-            "resources": {name: said[name] for name in ("processes", "gpus", "precision")},
+            "training": self.training_data(),
+            "resources": {
+                name: said[name] for name in ("processes", "min_processes", "gpus", "precision")
+            },
             "limits": {
                 "max_time_s": round(said["max_minutes"] * 60),
                 "max_spend": None if said["max_spend"] is None else f"{said['max_spend']:f}",
@@ -236,6 +245,7 @@ def initial_of(spec: dict[str, Any]) -> dict[str, Any]:
         **{name: spec.get(name) for name in ("name", "recipe", "dataset", "model_name", "publish_to")},
         **columns,
         **spec.get("hyperparameters", {}),
+        **initial_training(spec.get("training", {})),
         **spec.get("resources", {}),
         **spec.get("compression", {}),
         "max_minutes": limits.get("max_time_s", 3600) / 60,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 # a big job at the head may be overtaken by smaller ones for this long; then everybody waits for it
@@ -12,13 +12,14 @@ PATIENCE = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """A job in line and what it wants."""
+    """A job in line and what it wants. With GPUs, each process takes one."""
 
     job: int
     tenant: int
     processes: int
     gpus: int
     since: datetime
+    min_processes: int | None = None  # it may run with as few; None: not with fewer
     ready_at: datetime | None = None  # not before this moment: its last try found no worker
 
 
@@ -54,6 +55,7 @@ class Decision:
 
     job: int
     place: bool
+    processes: int = 0
     gpus: tuple[int, ...] = ()
     waiting_for: str = ""
 
@@ -70,7 +72,9 @@ def decide(
     decisions: list[Decision] = []
     blocked: Demand | None = None  # the first whose turn it is and who does not fit
     for demand in line_up(queue, held):
-        wait = _not_yet(demand, now) or _over_quota(demand, busy, quotas.get(demand.tenant, Quota()))
+        quota = quotas.get(demand.tenant, Quota())
+        demand = _shrunk(demand, busy, capacity, quota)
+        wait = _not_yet(demand, now) or _over_quota(demand, busy, quota)
         if not wait and blocked is not None and now - blocked.since > PATIENCE:
             wait = "waiting in line behind a larger job that has waited longer"
         if not wait:
@@ -82,7 +86,7 @@ def decide(
             continue
         gpus = free_gpus(busy, capacity)[: demand.gpus]
         busy.append(Holding(tenant=demand.tenant, processes=demand.processes, gpus=gpus))
-        decisions.append(Decision(job=demand.job, place=True, gpus=gpus))
+        decisions.append(Decision(job=demand.job, place=True, processes=demand.processes, gpus=gpus))
     return decisions
 
 
@@ -101,6 +105,25 @@ def free_gpus(held: Sequence[Holding], capacity: Capacity) -> tuple[int, ...]:
     """Numbers of the GPUs nobody holds, lowest first."""
     taken = {gpu for holding in held for gpu in holding.gpus}
     return tuple(gpu for gpu in range(capacity.gpus) if gpu not in taken)
+
+
+def _shrunk(demand: Demand, busy: Sequence[Holding], capacity: Capacity, quota: Quota) -> Demand:
+    """An elastic job asks for no more than there is, unless that is fewer than it can run with."""
+    fewest = demand.min_processes
+    if fewest is None:
+        return demand
+    mine = [one for one in busy if one.tenant == demand.tenant]
+    room = [capacity.processes - sum(one.processes for one in busy)]
+    if quota.processes is not None:
+        room.append(quota.processes - sum(one.processes for one in mine))
+    if demand.gpus:
+        room.append(len(free_gpus(busy, capacity)))
+        if quota.gpus is not None:
+            room.append(quota.gpus - sum(len(one.gpus) for one in mine))
+    fits = min(demand.processes, *room)
+    # with too little room it waits for the fewest, and says so
+    processes = max(fewest, fits)
+    return replace(demand, processes=processes, gpus=processes if demand.gpus else 0)
 
 
 def _not_yet(demand: Demand, now: datetime) -> str:

@@ -17,6 +17,7 @@ from jobs.compute import backend
 from jobs.models import DatasetVersion
 from jobs.spec_data import MIN_ROWS, Columns, find_version, read_columns
 from jobs.spec_faults import Faults, Section
+from jobs.spec_training import read_min_processes, read_training
 from tenants import quotas
 from tenants.actor import Actor
 from tenants.errors import Invalid, QuotaExceeded
@@ -28,6 +29,7 @@ from trainer.contract import (
     Precision,
     Recipe,
     Resources,
+    TrainingSpec,
 )
 
 __all__ = ["MIN_ROWS", "Columns", "JobSpec", "Limits"]
@@ -36,7 +38,7 @@ MAX_TIME_S = 7 * 24 * 3600
 MAX_EPOCHS = 10_000
 MAX_BATCH = 65_536
 MAX_SPEND = Decimal(10) ** 9
-_PARTS = ("columns", "hyperparameters", "resources", "limits", "compression")
+_PARTS = ("columns", "hyperparameters", "training", "resources", "limits", "compression")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class JobSpec:
     dataset: str  # public id of the version
     columns: Columns
     hyperparameters: HyperParameters
+    training: TrainingSpec
     resources: Resources
     limits: Limits
     compression: CompressionSpec
@@ -73,17 +76,19 @@ class JobSpec:
         recipe = top.choice("recipe", Recipe)
         version = find_version(actor, top)
         parts = {name: top.section(name) for name in _PARTS}
+        training, early = read_training(parts["training"])
         values: dict[str, Any] = {
             "name": top.text("name", most=120),
             "columns": read_columns(parts["columns"], recipe, version),
             "hyperparameters": _hyperparameters(parts["hyperparameters"], version),
+            "training": training,
             "resources": _resources(parts["resources"], actor),
             "limits": _limits(parts["limits"]),
             "compression": _compression(parts["compression"]),
             "model_name": top.text("model_name", most=120, required=False) or None,
             "publish_to": _publish_to(top),
         }
-        for section in (*parts.values(), top):
+        for section in (*parts.values(), early, top):
             section.refuse_unknown()
         faults.raise_if_any()
         assert recipe is not None and version is not None
@@ -102,6 +107,7 @@ class JobSpec:
                 "features": list(self.columns.features),
             },
             "hyperparameters": asdict(self.hyperparameters),
+            "training": asdict(self.training),
             "resources": {**asdict(self.resources), "precision": str(self.resources.precision)},
             "limits": {
                 "max_time_s": self.limits.max_time_s, "max_spend": None if spend is None else f"{spend:f}",
@@ -144,6 +150,7 @@ def _resources(part: Section, actor: Actor) -> Resources:
     there = backend().capacity()
     gpus = part.whole("gpus", 0, least=0)
     processes = part.whole("processes", max(1, gpus), least=1)
+    fewest = read_min_processes(part, processes)
     precision = part.choice("precision", Precision, Precision.FP32) or Precision.FP32
     if gpus > there.gpus:
         part.fault(
@@ -176,7 +183,7 @@ def _resources(part: Section, actor: Actor) -> Resources:
                 quotas.ensure_within(actor.tenant, what=what, used=0, wanted=wanted)  # type: ignore[arg-type]
             except QuotaExceeded as refusal:
                 part.fault(what, refusal.code, refusal.detail)
-    return Resources(processes=processes, gpus=gpus, precision=precision)
+    return Resources(processes=processes, min_processes=fewest, gpus=gpus, precision=precision)
 
 
 def _limits(part: Section) -> Limits:

@@ -44,6 +44,12 @@ from trainer.roles import Learns as Learns
 from trainer.roles import Needs as Needs
 from trainer.roles import Quality as Quality
 from trainer.roles import Recipe as Recipe
+from trainer.training import COMPILE as COMPILE
+from trainer.training import SCHEDULES as SCHEDULES
+from trainer.training import WATCHED_METRICS as WATCHED_METRICS
+from trainer.training import EarlyStopping as EarlyStopping
+from trainer.training import TrainingSpec as TrainingSpec
+from trainer.training import check_training, read_training
 
 SCHEMA_VERSION = 1
 
@@ -61,8 +67,6 @@ SAFETENSORS_FILE = "model.safetensors"
 
 FORMATS = ("csv", "jsonl", "images")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adafactor")
-SCHEDULES = ("constant", "cosine", "linear")
-WATCHED_METRICS = ("val/loss", "val/accuracy")
 
 
 class Precision(StrEnum):
@@ -160,32 +164,6 @@ class HyperParameters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlyStopping:
-    """Stop once the metric was not better for `patience` epochs on end; the best weights are the result."""
-
-    metric: str = "val/loss"  # one of WATCHED_METRICS
-    patience: int = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingSpec:
-    """How the loop goes about its work. The defaults suit most runs."""
-
-    schedule: str = "cosine"  # of the learning rate after the warm-up; one of SCHEDULES
-    warmup_steps: int | None = None  # None: a twentieth of all steps
-    clip_norm: float | None = None  # longest gradient let through
-    # pieces a process's share of a batch is cut into; "auto": one, and as many more as there are fewer
-    # processes than the spec asks for, so that each piece needs the memory it always needed
-    grad_accumulation: int | str = "auto"
-    early_stopping: EarlyStopping | None = None
-    compile: str = "off"  # "on": torch.compile, worth its half minute on runs of many minutes
-    checkpoint_every_s: float = 10.0
-    checkpoint_every_steps: int | None = None
-    keep_checkpoints: int = 2  # the newest ones; the best is kept beside them
-    stall_after_s: float = 300.0  # a step that takes longer, and ten times the usual, ends the run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What the run gets. `processes` are those of all nodes together."""
 
@@ -251,7 +229,7 @@ class RunSpec:
                 ),
                 "resources": build(Resources, resources, "/resources"),
                 "compression": build(CompressionSpec, compression, "/compression"),
-                "training": _training(dict(object_at(raw, "training"))),
+                "training": read_training(dict(object_at(raw, "training"))),
             },
             "",
         )
@@ -284,7 +262,7 @@ class RunSpec:
             "is a share between 0 and 1",
         )
         require(0 < self.compression.sparsity < 1, "/compression/sparsity", "must be between 0 and 1")
-        _check_training(self.training)
+        check_training(self.training)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,36 +370,3 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
         chunk = file.read()
     end = chunk.rfind(b"\n") + 1
     return [Event.from_line(line) for line in chunk[:end].decode().splitlines() if line], offset + end
-
-
-def _training(raw: dict[str, Any]) -> TrainingSpec:
-    early = raw.get("early_stopping")
-    if early is not None:
-        require(isinstance(early, dict), "/training/early_stopping", "must be an object or null")
-        raw["early_stopping"] = build(EarlyStopping, early, "/training/early_stopping")
-    return build(TrainingSpec, raw, "/training")
-
-
-def _check_training(training: TrainingSpec) -> None:
-    def positive(name: str, least: float = 0.0) -> None:
-        value = getattr(training, name)
-        holds = value is None or least < value < math.inf
-        require(holds, f"/training/{name}", f"must be above {least:g}")
-
-    def one_of(name: str, known: tuple[str, ...]) -> None:
-        require(getattr(training, name) in known, f"/training/{name}", f"must be one of {', '.join(known)}")
-
-    one_of("schedule", SCHEDULES)
-    one_of("compile", ("off", "on"))
-    pieces = training.grad_accumulation
-    fits = pieces == "auto" or (isinstance(pieces, int) and pieces >= 1)
-    require(fits, "/training/grad_accumulation", 'must be "auto" or a number from 1 on')
-    for name in ("clip_norm", "checkpoint_every_s", "checkpoint_every_steps", "keep_checkpoints"):
-        positive(name)
-    positive("warmup_steps", least=-1)
-    positive("stall_after_s")
-    if early := training.early_stopping:
-        known = ", ".join(WATCHED_METRICS)
-        pointer = "/training/early_stopping"
-        require(early.metric in WATCHED_METRICS, f"{pointer}/metric", f"must be one of {known}")
-        require(early.patience >= 1, f"{pointer}/patience", "must be at least 1")

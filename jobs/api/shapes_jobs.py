@@ -12,7 +12,7 @@ from rest_framework import serializers
 from jobs.models import Job, ModelVersion
 from jobs.services.jobs import Estimate, costs_of
 from jobs.states import JobStatus
-from trainer.contract import OPTIMIZERS, Method, Precision, Recipe
+from trainer.contract import COMPILE, OPTIMIZERS, SCHEDULES, WATCHED_METRICS, Method, Precision, Recipe
 
 
 def plain(amount: Decimal) -> str:
@@ -41,8 +41,43 @@ class HyperParametersIn(serializers.Serializer):
     seed = serializers.IntegerField(required=False, default=7)
 
 
+class EarlyStoppingIn(serializers.Serializer):
+    metric = serializers.ChoiceField(choices=WATCHED_METRICS, required=False, default="val/loss")
+    patience = serializers.IntegerField(required=False, default=3, help_text="Epochs without a better value.")
+
+
+class TrainingIn(serializers.Serializer):
+    schedule = serializers.ChoiceField(choices=SCHEDULES, required=False, default="cosine")
+    warmup_steps = serializers.IntegerField(
+        required=False, allow_null=True, help_text="Null: a twentieth of all steps."
+    )
+    clip_norm = serializers.FloatField(
+        required=False, allow_null=True, help_text="Longest gradient let through."
+    )
+    grad_accumulation = serializers.JSONField(
+        required=False, default="auto", help_text='"auto", or into how many pieces a process cuts its rows.'
+    )
+    early_stopping = EarlyStoppingIn(required=False, allow_null=True)
+    compile = serializers.ChoiceField(choices=COMPILE, required=False, default="off")
+    checkpoint_every_s = serializers.FloatField(required=False, default=10)
+    checkpoint_every_steps = serializers.IntegerField(required=False, allow_null=True)
+    keep_checkpoints = serializers.IntegerField(
+        required=False, default=2, help_text="The best is kept beside."
+    )
+    stall_after_s = serializers.FloatField(
+        required=False,
+        default=300,
+        help_text="A step longer than this, and ten times the usual, ends the try.",
+    )
+
+
 class ResourcesIn(serializers.Serializer):
     processes = serializers.IntegerField(required=False, default=1)
+    min_processes = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        help_text="It may run with as few when no more are free, on the same batches. Null: it waits for all.",
+    )
     gpus = serializers.IntegerField(required=False, default=0, help_text="0, or one for each process.")
     precision = serializers.ChoiceField(choices=list(Precision), required=False, default="fp32")
 
@@ -64,6 +99,7 @@ class JobIn(serializers.Serializer):
     dataset = serializers.CharField(help_text="ds_… for the newest version, dsv_… for that one.")
     columns = ColumnsIn(required=False)
     hyperparameters = HyperParametersIn(required=False)
+    training = TrainingIn(required=False)
     resources = ResourcesIn(required=False)
     limits = LimitsIn(required=False)
     compression = CompressionIn(required=False)

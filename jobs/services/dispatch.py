@@ -14,6 +14,7 @@ import signal
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -42,12 +43,14 @@ from trainer.contract import (
     SPEC_FILE,
     CompressionSpec,
     DataSpec,
+    EarlyStopping,
     HyperParameters,
     Method,
     Precision,
     Recipe,
     Resources,
     RunSpec,
+    TrainingSpec,
 )
 
 log = logging.getLogger(__name__)
@@ -362,14 +365,25 @@ def run_spec(job: Job, attempt: Attempt, data: dict[str, str]) -> RunSpec:
         ),
         hyperparameters=HyperParameters(**spec["hyperparameters"]),
         resources=Resources(
-            processes=attempt.processes, gpus=resources["gpus"], precision=Precision(resources["precision"])
+            # what was asked for, not what the attempt got: the pieces of a batch stay the same
+            processes=job.processes,
+            min_processes=resources.get("min_processes"),
+            gpus=attempt.processes if resources["gpus"] else 0,
+            precision=Precision(resources["precision"]),
         ),
+        training=training_spec(spec.get("training", {})),
         compression=CompressionSpec(
             methods=tuple(Method(name) for name in compression["methods"]),
             max_accuracy_drop=compression["max_accuracy_drop"],
             sparsity=compression["sparsity"],
         ),
     )
+
+
+def training_spec(stored: dict[str, Any]) -> TrainingSpec:
+    """The section `training` of a stored spec; an older one has none."""
+    early = stored.get("early_stopping")
+    return TrainingSpec(**{**stored, "early_stopping": EarlyStopping(**early) if early else None})
 
 
 def _write_aside(path: Path, text: str) -> None:

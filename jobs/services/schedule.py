@@ -55,7 +55,7 @@ def _carry_out(decision: Decision, job: Job, capacity: Capacity) -> bool:
     if decision.place:
         try:
             budgets.ensure_can_spend(job.tenant, high_estimate=job.estimate_high)
-            _place(job, decision.gpus, capacity)
+            _place(job, decision, capacity)
             return True
         except (BudgetReached, Invalid) as refusal:  # Invalid: a meter has no price today
             wait = refusal.detail
@@ -68,7 +68,7 @@ def _carry_out(decision: Decision, job: Job, capacity: Capacity) -> bool:
 
 
 @transaction.atomic
-def _place(job: Job, gpus: tuple[int, ...], capacity: Capacity) -> None:
+def _place(job: Job, decision: Decision, capacity: Capacity) -> None:
     """Attempt, hold, bill and status in one transaction: a place is whole or does not exist."""
     fence = secrets.token_hex(16)
     moment = clock.now()
@@ -77,14 +77,16 @@ def _place(job: Job, gpus: tuple[int, ...], capacity: Capacity) -> None:
         job=job,
         number=job.attempts.count() + 1,
         fence=fence,
-        processes=job.processes,
+        processes=decision.processes,
         lease_until=moment + timedelta(seconds=settings.LEASE_S),
         created_at=moment,
     )
     GpuLease.objects.bulk_create(
-        [GpuLease(attempt=attempt, node=capacity.node, gpu=gpu) for gpu in sorted(gpus)]
+        [GpuLease(attempt=attempt, node=capacity.node, gpu=gpu) for gpu in sorted(decision.gpus)]
     )
-    held = [("train.process", job.processes)] + ([("train.gpu", len(gpus))] if gpus else [])
+    held = [("train.process", decision.processes)]
+    if decision.gpus:
+        held.append(("train.gpu", len(decision.gpus)))
     attempt.allocations = [
         metering.open_allocation(
             job.tenant,
@@ -128,6 +130,7 @@ def _demand(job: Job) -> Demand:
         tenant=job.tenant_id,
         processes=job.processes,
         gpus=job.gpus,
+        min_processes=job.spec.get("resources", {}).get("min_processes"),
         since=job.created_at,
         ready_at=_ready_at(job),
     )

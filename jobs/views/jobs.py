@@ -282,7 +282,10 @@ def _result(request: Request, job: Job) -> dict[str, Any]:
 
 def _in_order(spec: dict[str, Any]) -> dict[str, Any]:
     """As a person would write it; the database keeps keys in an order of its own."""
-    order = ("name", "recipe", "dataset", "columns", "hyperparameters", "resources", "limits", "compression")
+    order = (
+        "name", "recipe", "dataset", "columns", "hyperparameters", "training", "resources", "limits",
+        "compression",
+    )  # fmt: skip
     return {key: spec[key] for key in (*order, *spec) if key in spec}
 
 

@@ -14,6 +14,7 @@ from jobs.models import Attempt, Job, ModelVersion
 from jobs.services import dispatch
 from jobs.services.dispatch import run_attempt, run_folder, take
 from jobs.services.jobs import cancel_job
+from jobs.services.schedule import schedule_once
 from jobs.states import JobStatus, Reason
 from tests.jobs.dispatch_house import good_run, kinds, placed, run_with
 from tests.jobs.factories_jobs import FakeCompute
@@ -182,3 +183,34 @@ def test_the_spend_limit_ends_a_run(as_ben, flowers):
     job, _, _ = run_with(endless, as_ben, flowers, limits={"max_spend": "0.0001"})
     assert job.status == JobStatus.CANCELLED
     assert job.reason == Reason.SPEND_LIMIT
+
+
+def test_an_elastic_job_that_got_fewer_processes_pays_for_those_and_keeps_its_batches(as_ben, flowers):
+    """The engine is told how many were asked for: so many pieces each batch has, whoever learns them."""
+    seen = {}
+
+    def look(engine, turn):
+        seen["spec"] = json.loads((engine.gang.folder / "spec.json").read_text())
+        return good_run(engine, turn)
+
+    with compute.use(FakeCompute(look, processes=2)) as fake:
+        busy = placed(as_ben, flowers, fake)
+        attempt = placed(as_ben, flowers, fake, resources={"processes": 2, "min_processes": 1})
+        run_attempt(attempt.pk)
+    assert attempt.processes == fake.started[0].processes == 1
+    assert seen["spec"]["resources"]["processes"] == 2
+    assert [Allocation.objects.get(pk=pk).units for pk in attempt.allocations] == [1]
+    assert busy.ended_at is None
+
+
+def test_an_elastic_job_grows_again_at_its_next_attempt(as_ben, flowers):
+    resources = {"processes": 2, "min_processes": 1}
+    with compute.use(FakeCompute(lambda engine, turn: -9, processes=2)) as fake:
+        busy = placed(as_ben, flowers, fake)
+        first = placed(as_ben, flowers, fake, resources=resources)
+        run_attempt(first.pk)
+        cancel_job(as_ben, busy.job)
+        run_attempt(busy.pk)
+        assert schedule_once() == 1
+        second = Attempt.objects.get(job=first.job, ended_at=None)
+    assert (first.processes, second.processes) == (1, 2)

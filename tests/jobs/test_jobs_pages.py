@@ -82,6 +82,35 @@ def test_the_form_makes_the_job_that_the_api_would_make(browser_of, ben, flowers
     assert job.spec["compression"]["methods"] == ["int8"]
 
 
+def test_what_stands_under_advanced_reaches_the_spec_and_comes_back_in_a_clone(browser_of, ben, flowers):
+    client = browser_of(ben)
+    advanced = {
+        "schedule": "linear", "warmup_steps": "5", "clip_norm": "1.5", "grad_accumulation": "2", "patience": "4",
+        "watched_metric": "val/accuracy", "checkpoint_every_s": "30", "checkpoint_every_steps": "100",
+        "min_processes": "1", "compile": "on",
+    }  # fmt: skip
+    assert client.post(reverse("jobs:job_new"), posted(flowers, **advanced)).status_code == 302
+    job = Job.objects.get()
+    spec = job.spec["training"]
+    assert spec["early_stopping"] == {"metric": "val/accuracy", "patience": 4}
+    told = [spec[name] for name in ("schedule", "warmup_steps", "clip_norm", "grad_accumulation", "compile")]
+    assert told == ["linear", 5, 1.5, 2, "on"]
+    assert (spec["checkpoint_every_s"], spec["checkpoint_every_steps"]) == (30, 100)
+    assert job.spec["resources"]["min_processes"] == 1
+    page = client.get(reverse("jobs:job_clone", args=[job.public_id])).content.decode()
+    assert '<details class="more" open>' in page
+    assert 'name="patience" value="4"' in page and 'name="clip_norm" value="1.5"' in page
+
+
+def test_advanced_is_folded_until_something_in_it_is_wrong(browser_of, ben, flowers):
+    client = browser_of(ben)
+    assert '<details class="more" open>' not in client.get(reverse("jobs:job_new")).content.decode()
+    answer = client.post(reverse("jobs:job_new"), posted(flowers, patience="0"))
+    page = answer.content.decode()
+    assert answer.status_code == 422 and "At least 1" in page
+    assert '<details class="more" open>' in page
+
+
 def test_a_wrong_form_comes_back_with_the_words_of_the_api_at_the_field(browser_of, ben, flowers):
     answer = browser_of(ben).post(reverse("jobs:job_new"), posted(flowers, gpus=2, label="country"))
     page = answer.content.decode()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from jobs.scheduling import PATIENCE, Capacity, Demand, Holding, Quota, decide, line_up
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -96,3 +99,49 @@ def test_every_job_gets_exactly_one_decision():
     assert sorted(one.job for one in decisions) == list(range(20))
     held = sum(queue[one.job].processes for one in decisions if one.place)
     assert held <= 7
+
+
+def test_an_elastic_job_starts_with_what_is_free():
+    (decision,) = decide(
+        [ask(1, processes=2, min_processes=1)], [Holding(tenant=2, processes=1)], TWO, {}, NOON
+    )
+    assert decision.place and decision.processes == 1
+
+
+def test_an_elastic_job_takes_all_it_asked_for_where_there_is_room():
+    (decision,) = decide([ask(1, processes=2, min_processes=1)], [], TWO, {}, NOON)
+    assert decision.processes == 2
+
+
+def test_an_elastic_job_waits_for_its_fewest():
+    held = [Holding(tenant=2, processes=3)]
+    machine = Capacity(node="here", processes=4)
+    assert why([ask(1, processes=4, min_processes=2)], held, machine) == {
+        1: "waiting for 2 processes; 1 of 4 is free"
+    }
+
+
+def test_an_elastic_job_keeps_to_the_quota_of_its_tenant():
+    held = [Holding(tenant=1, processes=1)]
+    machine = Capacity(node="here", processes=8)
+    queue = [ask(1, processes=4, min_processes=1)]
+    (decision,) = decide(queue, held, machine, {1: Quota(processes=3)}, NOON)
+    assert decision.processes == 2
+
+
+def test_an_elastic_job_takes_one_gpu_for_each_process_it_gets():
+    machine = Capacity(node="here", processes=8, gpus=4)
+    held = [Holding(tenant=2, processes=3, gpus=(0, 1, 3))]
+    (decision,) = decide([ask(1, processes=4, gpus=4, min_processes=1)], held, machine, {}, NOON)
+    assert (decision.processes, decision.gpus) == (1, (2,))
+
+
+@given(processes=st.integers(1, 8), fewest=st.integers(1, 8), used=st.integers(0, 9), room=st.integers(0, 8))
+def test_an_elastic_job_never_gets_more_than_there_is_nor_less_than_it_needs(processes, fewest, used, room):
+    fewest = min(fewest, processes)
+    machine = Capacity(node="here", processes=room)
+    held = [Holding(tenant=2, processes=used)]
+    (decision,) = decide([ask(1, processes=processes, min_processes=fewest)], held, machine, {}, NOON)
+    assert decision.place == (room - used >= fewest)
+    if decision.place:
+        assert decision.processes == min(processes, room - used)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from jobs import compute
 from jobs.models import DatasetVersion
+from jobs.services import dispatch
 from jobs.specs import JobSpec
 from tenants.actor import Actor
 from tenants.errors import Invalid
 from tests.jobs.factories_jobs import FakeCompute, make_version, spec_data
+from trainer.contract import TrainingSpec
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +42,20 @@ def test_a_right_spec_survives_json_and_back(as_ben, flowers):
     assert again == spec
     assert spec.limits.max_spend == Decimal("2.50")
     assert spec.to_dict()["limits"]["max_spend"] == "2.50"
+
+
+def test_how_to_train_reaches_the_engine_word_for_word(as_ben, flowers):
+    training = {
+        "schedule": "linear", "warmup_steps": 0, "clip_norm": 1.5, "grad_accumulation": 4, "compile": "on",
+        "early_stopping": {"metric": "val/accuracy", "patience": 2}, "checkpoint_every_s": 30.0,
+        "checkpoint_every_steps": 50, "keep_checkpoints": 3, "stall_after_s": 60.0,
+    }  # fmt: skip
+    spec = JobSpec.parse(as_ben, spec_data(flowers, training=training, resources={"precision": "bf16"}))
+    assert spec.to_dict()["training"] == training
+    assert JobSpec.parse(as_ben, spec.to_dict()) == spec
+    stored = json.loads(json.dumps(spec.to_dict()))["training"]
+    assert dispatch.training_spec(stored) == spec.training
+    assert dispatch.training_spec({}) == TrainingSpec()  # of a job from before there was such a section
 
 
 def test_a_dataset_id_means_its_newest_version(as_ben, flowers):
@@ -82,6 +99,37 @@ def test_a_dataset_id_means_its_newest_version(as_ben, flowers):
         ({"hyperparameters": {"holdout": 1}}, "/hyperparameters/holdout", "between 0 and 1"),
         ({"hyperparameters": {"holdout": 0.001}}, "/hyperparameters/holdout", "holds out none"),
         ({"hyperparameters": {"seed": -1}}, "/hyperparameters/seed", "At least 0"),
+        ({"training": []}, "/training", "object"),
+        ({"training": {"schedule": "sine"}}, "/training/schedule", "constant, cosine, linear"),
+        ({"training": {"warmup_steps": -1}}, "/training/warmup_steps", "At least 0"),
+        ({"training": {"warmup_steps": "few"}}, "/training/warmup_steps", "whole number"),
+        ({"training": {"clip_norm": 0}}, "/training/clip_norm", "above 0"),
+        ({"training": {"grad_accumulation": 0}}, "/training/grad_accumulation", "from 1 to 1024"),
+        ({"training": {"grad_accumulation": "all"}}, "/training/grad_accumulation", '"auto"'),
+        ({"training": {"early_stopping": 3}}, "/training/early_stopping", "object"),
+        (
+            {"training": {"early_stopping": {"patience": 0}}},
+            "/training/early_stopping/patience",
+            "At least 1",
+        ),
+        (
+            {"training": {"early_stopping": {"metric": "train/loss"}}},
+            "/training/early_stopping/metric",
+            "val/loss",
+        ),
+        (
+            {"training": {"early_stopping": {"epochs": 3}}},
+            "/training/early_stopping/epochs",
+            "Known fields: metric, patience",
+        ),
+        ({"training": {"compile": True}}, "/training/compile", "off, on"),
+        ({"training": {"checkpoint_every_s": 0}}, "/training/checkpoint_every_s", "Between 1 and"),
+        ({"training": {"checkpoint_every_steps": 0}}, "/training/checkpoint_every_steps", "At least 1"),
+        ({"training": {"keep_checkpoints": 0}}, "/training/keep_checkpoints", "At least 1"),
+        ({"training": {"stall_after_s": 1}}, "/training/stall_after_s", "Between 10 and"),
+        ({"training": {"amp": 1}}, "/training/amp", "Known fields: early_stopping, schedule"),
+        ({"resources": {"processes": 2, "min_processes": 3}}, "/resources/min_processes", "which is 2"),
+        ({"resources": {"min_processes": 0}}, "/resources/min_processes", "At least 1"),
         ({"resources": {"gpus": 1}}, "/resources/gpus", "this installation has 0 GPUs"),
         ({"resources": {"processes": 5}}, "/resources/processes", "at most 4 at once"),
         ({"resources": {"processes": 0}}, "/resources/processes", "At least 1"),
@@ -98,7 +146,11 @@ def test_a_dataset_id_means_its_newest_version(as_ben, flowers):
         ({"compression": {"sparsity": 1}}, "/compression/sparsity", "between 0 and 1"),
         ({"publish_to": "My Endpoint!"}, "/publish_to", "my-endpoint"),
         ({"epochs": 3}, "/epochs", "not known. Known fields: recipe"),
-        ({"resources": {"gpu": 1}}, "/resources/gpu", "Known fields: gpus, processes, precision"),
+        (
+            {"resources": {"gpu": 1}},
+            "/resources/gpu",
+            "Known fields: gpus, processes, min_processes, precision",
+        ),
     ],
 )
 def test_a_wrong_spec_is_told_where_and_why(as_ben, flowers, changes, pointer, words):
