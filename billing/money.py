@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import (
+    ROUND_FLOOR,
     ROUND_HALF_UP,
     Context,
     Decimal,
@@ -52,6 +54,34 @@ def kept(amount: Decimal) -> Decimal:
 def round_line(amount: Decimal, currency: str) -> Decimal:
     """Round half up at the currency's exponent. Called once per invoice line, and nowhere else."""
     return EXACT.quantize(amount, Decimal(1).scaleb(-places(currency)))
+
+
+def percent_of(amount: Decimal, percent: Decimal) -> Decimal:
+    """So many per cent of an amount, unrounded."""
+    return EXACT.divide(EXACT.multiply(amount, percent), Decimal(100))
+
+
+def split(whole: Decimal, weights: Sequence[Decimal], *, step: Decimal) -> list[Decimal]:
+    """Divide a multiple of `step` by weights into multiples of `step` that sum to it: the largest remainder wins.
+
+    Equal remainders go to the earlier part, so the same input always gives the same parts.
+    """
+    size = total(list(weights))
+    if size <= 0:
+        weights, size = [Decimal(1)] * len(weights), Decimal(len(weights))
+    steps = EXACT.divide(whole, step)
+    shares = [EXACT.divide(EXACT.multiply(steps, weight), size) for weight in weights]
+    floors = [share.to_integral_value(rounding=ROUND_FLOOR, context=EXACT) for share in shares]
+    left = int(steps - total(floors))
+    order = sorted(range(len(shares)), key=lambda at: (floors[at] - shares[at], at))
+    for at in order[:left]:
+        floors[at] += 1
+    return [EXACT.multiply(count, step) for count in floors]
+
+
+def cent(currency: str) -> Decimal:
+    """The smallest amount of this currency."""
+    return Decimal(1).scaleb(-places(currency))
 
 
 def plain(amount: Decimal) -> str:

@@ -1,11 +1,13 @@
-"""A billing month: a half-open stretch of UTC time. Pure: no Django."""
+"""A billing month: a half-open stretch of time, in UTC or on an account's own calendar. Pure: no Django."""
 
 from __future__ import annotations
 
+import calendar
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Self
+from zoneinfo import ZoneInfo
 
 _SHAPE = re.compile(r"^([0-9]{4})-(0[1-9]|1[0-2])$", re.ASCII)
 
@@ -60,3 +62,39 @@ class Month:
         """Every day of the month."""
         count = (self.end - self.start).days
         return [self.first + timedelta(days=day) for day in range(count)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calendar:
+    """Where an account's months begin: at local midnight of the anchor day, or of a shorter month's last day.
+
+    A month is named after the one its first day lies in. Both ends are instants, so a month with a change of
+    the clock is an hour shorter or longer, as the time itself was.
+    """
+
+    zone: str = "UTC"
+    anchor: int = 1
+
+    def start(self, month: Month) -> datetime:
+        """The first instant of a month, as UTC."""
+        last = calendar.monthrange(month.year, month.number)[1]
+        local = datetime(month.year, month.number, min(self.anchor, last), tzinfo=ZoneInfo(self.zone))
+        return local.astimezone(UTC)
+
+    def end(self, month: Month) -> datetime:
+        """The first instant that is not part of a month any more."""
+        return self.start(month.next)
+
+    def month_of(self, moment: datetime) -> Month:
+        """The month a moment falls in."""
+        local = moment.astimezone(ZoneInfo(self.zone))
+        month = Month(local.year, local.month)
+        return month if self.start(month) <= moment else month.previous
+
+    def edges(self, start: datetime, end: datetime) -> list[datetime]:
+        """Every first instant of a month inside (start, end)."""
+        found, month = [], self.month_of(start)
+        while (edge := self.end(month)) < end:
+            found.append(edge)
+            month = month.next
+        return found
