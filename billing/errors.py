@@ -14,6 +14,24 @@ class BudgetReached(Refused):
     code = "budget_reached"
 
 
+class NotEnoughCredit(BudgetReached):
+    """The credit of this tenant does not cover this. Add credit, or wait until running work has ended."""
+
+    code = "not_enough_credit"
+
+
+class UnpaidInvoices(BudgetReached):
+    """New work is refused while invoices are overdue. Pay them on the Invoices page."""
+
+    code = "unpaid_invoices"
+
+
+class Parked(Conflict):
+    """The books of this tenant do not agree, so nothing is finalized until staff have looked."""
+
+    code = "parked"
+
+
 class NotYet(Conflict):
     """This cannot be done yet. Try again later."""
 
@@ -29,6 +47,9 @@ class NothingToBill(Conflict):
 # the messages above once more, where makemessages finds them
 _MESSAGES = (
     _("This month's budget does not leave room for this. Raise the budget or wait for the next month."),
+    _("The credit of this tenant does not cover this. Add credit, or wait until running work has ended."),
+    _("New work is refused while invoices are overdue. Pay them on the Invoices page."),
+    _("The books of this tenant do not agree, so nothing is finalized until staff have looked."),
     _("This cannot be done yet. Try again later."),
     _("There is no usage to bill in this period."),
 )

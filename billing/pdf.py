@@ -17,7 +17,7 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
 from billing import money
-from billing.services.invoices import Document
+from billing.services.documents import Document
 
 CHINESE = "STSong-Light"  # named, not embedded: every reader brings it
 _INK, _MUTED, _RULE = colors.HexColor("#1b1d28"), colors.HexColor("#5d6275"), colors.HexColor("#d8dae5")

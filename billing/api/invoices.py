@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from billing.api.serializers import DocumentOut, FinalizeIn, InvoiceOut, document_data
 from billing.models import Invoice
+from billing.services import documents
 from billing.services import invoices as service
 from tenants.api import actor_of
 from tenants.permissions import require
@@ -49,4 +50,4 @@ class InvoiceFinalize(APIView):
         given = FinalizeIn(data=request.data)
         given.is_valid(raise_exception=True)
         invoice = service.finalize_shown(actor, public_id, **given.validated_data)
-        return Response(document_data(service.document(invoice)))
+        return Response(document_data(documents.stored(invoice)))

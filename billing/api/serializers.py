@@ -12,7 +12,7 @@ from rest_framework import serializers
 from billing import money
 from billing.models import Invoice, Meter, PriceVersion
 from billing.services import costs
-from billing.services.invoices import Document
+from billing.services.documents import Document
 from tenants.api import Strict
 
 

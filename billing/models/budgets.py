@@ -19,12 +19,22 @@ class BudgetMode(models.TextChoices):
     STOP = "stop", _("Refuse new work and stop what runs")
 
 
+class BudgetScope(models.TextChoices):
+    TENANT = "tenant", _("Everything")
+    USER = "user", _("One person's work")
+    LABEL = "label", _("Work with a label")
+
+
 class Budget(TenantOwned):
-    """One monthly budget of a tenant (UTC months)."""
+    """One monthly budget (UTC months) of a tenant, of one person's work in it, or of work with a label."""
 
     NOUN: ClassVar[str] = "budgets"
 
     public_id = PublicIdField("bud")
+    scope = models.CharField(_("of"), max_length=10, choices=BudgetScope, default=BudgetScope.TENANT)
+    scope_value = models.CharField(
+        _("person or label"), max_length=200, blank=True, default=""
+    )  # an e-mail address, or key=value
     amount = AmountField(_("monthly budget"))
     mode = models.CharField(
         _("when it is reached"), max_length=10, choices=BudgetMode, default=BudgetMode.NOTIFY
@@ -33,7 +43,13 @@ class Budget(TenantOwned):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["tenant"], name="one_budget_per_tenant"),
+            models.UniqueConstraint(fields=["tenant", "scope", "scope_value"], name="one_budget_per_scope"),
+            models.CheckConstraint(
+                condition=Q(scope=BudgetScope.TENANT, scope_value="")
+                | (~Q(scope=BudgetScope.TENANT) & ~Q(scope_value="")),
+                name="a_scope_says_of_what",
+            ),
+            models.CheckConstraint(condition=Q(scope__in=BudgetScope.values), name="budget_scope_is_known"),
             models.CheckConstraint(condition=Q(amount__gt=0), name="budget_is_positive"),
             models.CheckConstraint(condition=Q(mode__in=BudgetMode.values), name="budget_mode_is_known"),
         ]

@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 
 from billing import money
 from billing.models.fields import AmountField, QuantityField
@@ -15,7 +16,24 @@ from billing.models.meters import Meter
 from billing.models.prices import PriceVersion
 from billing.months import Month
 from billing.states import INVOICE, TONES, InvoiceStatus
-from tenants.models.base import PublicIdField, TenantOwned
+from tenants.models.base import PublicIdField, TenantOwned, VisibleQuerySet
+
+
+class InvoiceKind(models.TextChoices):
+    USAGE = "usage", _("Invoice")
+    CORRECTION = "correction", _("Correction invoice")  # late usage of a tenant that left
+
+
+class LineKind(models.TextChoices):
+    USAGE = "usage", _("Usage")
+    TAKEN_BACK = "taken_back", _("Taken back")  # of an earlier line that the next one says anew
+    COMMITMENT = "commitment", _("Up to the agreed minimum")
+
+
+class InvoiceQuerySet(VisibleQuerySet):
+    def holding(self) -> InvoiceQuerySet:
+        """Frozen and not void: what they cover is billed."""
+        return self.exclude(status__in=[InvoiceStatus.DRAFT, InvoiceStatus.VOID])
 
 
 class InvoiceSequence(models.Model):
@@ -43,20 +61,35 @@ class Invoice(TenantOwned):
     status_at = models.DateTimeField()
     number = models.CharField(max_length=40, unique=True, null=True)
     currency = models.CharField(max_length=3)
+    billing_month = models.CharField(max_length=7, default="")  # of the account's calendar; "": the UTC month
     period_start = models.DateTimeField()
     period_end = models.DateTimeField()
     through_id = models.BigIntegerField()
     seller_name = models.CharField(max_length=120)
     buyer_name = models.CharField(max_length=120)
     buyer_id = models.CharField(max_length=40)
-    total = AmountField(default=0)
+    kind = models.CharField(max_length=10, choices=InvoiceKind, default=InvoiceKind.USAGE)
+    buyer_details = models.TextField(blank=True, default="")
+    language = models.CharField(max_length=10, default="en")
+    tax_total = AmountField(default=0)
+    total = AmountField(default=0)  # lines and tax
+    credit_total = AmountField(
+        default=0
+    )  # paid from credit; below zero: the sum was negative and became credit
+    due_at = models.DateTimeField(null=True)
     finalized_at = models.DateTimeField(null=True)
     content_hash = models.CharField(max_length=64, blank=True)
+
+    objects = InvoiceQuerySet.as_manager()  # type: ignore[misc]
 
     class Meta:
         ordering = ["-period_start", "-id"]
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "period_start"], name="a_period_is_invoiced_once"),
+            models.UniqueConstraint(
+                fields=["tenant", "period_start"],
+                condition=~Q(status=InvoiceStatus.VOID),
+                name="a_period_is_invoiced_once",
+            ),
             models.CheckConstraint(
                 condition=Q(period_end__gt=F("period_start")), name="invoice_period_is_real"
             ),
@@ -82,8 +115,23 @@ class Invoice(TenantOwned):
         return self.status == InvoiceStatus.DRAFT
 
     @property
+    def is_void(self) -> bool:
+        return self.status == InvoiceStatus.VOID
+
+    @property
+    def net(self) -> Decimal:
+        """Lines without tax."""
+        return self.total - self.tax_total
+
+    @property
+    def due(self) -> Decimal:
+        """What was left to pay when it was made."""
+        return self.total - self.credit_total
+
+    @property
     def month(self) -> Month:
-        return Month.of(self.period_start)
+        """The month of the account's calendar this is the invoice of."""
+        return Month.parse(self.billing_month) if self.billing_month else Month.of(self.period_start)
 
     @property
     def tone(self) -> str:
@@ -97,11 +145,17 @@ class InvoiceLine(models.Model):
 
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="lines")
     position = models.PositiveIntegerField()
+    kind = models.CharField(max_length=12, choices=LineKind, default=LineKind.USAGE)
     late = models.BooleanField(default=False)  # happened in a period that was already invoiced
-    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
+    month = models.CharField(max_length=7, blank=True, default="")  # of a price that is not linear
+    corrects = models.ForeignKey(
+        "self", null=True, on_delete=models.PROTECT, related_name="taken_back_by"
+    )  # the frozen line this one takes back
+    tax_percent = models.DecimalField(max_digits=7, decimal_places=4, null=True)
+    meter = models.ForeignKey(Meter, null=True, on_delete=models.PROTECT, related_name="+")
     title = models.CharField(max_length=80)
     sku = models.CharField(max_length=60)
-    price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+")
+    price = models.ForeignKey(PriceVersion, null=True, on_delete=models.PROTECT, related_name="+")
     unit = models.CharField(max_length=40)
     unit_size = QuantityField()
     unit_price = models.DecimalField(max_digits=20, decimal_places=8)
@@ -142,3 +196,26 @@ class InvoicePart(models.Model):
     @property
     def natural_quantity(self) -> Decimal:
         return money.EXACT.divide(self.quantity, self.line.unit_size)
+
+
+class InvoiceTax(models.Model):
+    """The tax of one rate on all its lines together, rounded once. A frozen copy."""
+
+    invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="taxes")
+    title = models.CharField(max_length=60)
+    percent = models.DecimalField(max_digits=7, decimal_places=4)
+    taxable = AmountField()
+    amount = AmountField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["invoice", "percent", "title"], name="one_tax_per_rate")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.shown_percent} %"
+
+    @property
+    def shown_percent(self) -> str:
+        return f"{Decimal(self.percent).normalize():f}"

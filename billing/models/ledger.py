@@ -13,6 +13,11 @@ from tenants.models import Tenant
 class AccountKind(models.TextChoices):
     RECEIVABLE = "receivable", "receivable"  # what the tenant owes
     REVENUE = "revenue", "revenue"  # what was earned
+    CREDIT = "credit", "customer credit"  # what the tenant has paid ahead or was given, not used yet
+    CASH = "cash", "cash"  # money that came in or went out
+    TAX = "tax", "tax payable"  # what is owed to the tax office
+    PROMO = "promo", "promotion expense"  # credit that was given
+    BREAKAGE = "breakage", "breakage"  # credit that expired unused
 
 
 class LedgerAccount(models.Model):

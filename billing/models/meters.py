@@ -21,6 +21,7 @@ class Meter(models.Model):
     unit = models.CharField(_("base unit"), max_length=40)
     natural_unit = models.CharField(_("natural unit"), max_length=40)
     natural_size = QuantityField(_("base units in a natural unit"))
+    tax_category = models.CharField(_("tax category"), max_length=40, default="standard")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -57,6 +58,7 @@ class Allocation(TenantOwned):
     subject_title = models.CharField(max_length=200)
     user_label = models.CharField(max_length=200, blank=True)
     labels = models.JSONField(default=dict, blank=True)
+    hold = models.ForeignKey("billing.Hold", null=True, on_delete=models.PROTECT, related_name="allocations")
     fence = models.CharField(max_length=80)
     lease_s = models.PositiveIntegerField()
     seq = models.PositiveIntegerField(default=0)  # of the last interval

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from billing import rating
-from billing.models.fields import QuantityField
+from billing.models.fields import AmountField, QuantityField
 from billing.models.meters import Meter
+from billing.tariffs import read_tiers
+
+
+class PriceModel(models.TextChoices):
+    UNIT = "unit", _("So much for each unit")
+    GRADUATED = "graduated", _("Each tier prices what lies within it")
+    VOLUME = "volume", _("The tier of the whole quantity prices all of it")
+    PACKAGE = "package", _("So much for each package that is begun")
 
 
 class PriceVersion(models.Model):
@@ -22,6 +32,13 @@ class PriceVersion(models.Model):
     unit = models.CharField(_("natural unit"), max_length=40)
     unit_size = QuantityField(_("base units in a natural unit"))
     unit_price = models.DecimalField(_("price per natural unit"), max_digits=20, decimal_places=8)
+    model = models.CharField(
+        _("how it is priced"), max_length=10, choices=PriceModel, default=PriceModel.UNIT
+    )
+    tiers = models.JSONField(_("tiers"), default=list, blank=True)  # billing.tariffs.read_tiers
+    included = QuantityField(_("base units a month that cost nothing"), default=0)
+    minimum = AmountField(_("least amount of a month's line"), null=True, blank=True)
+    maximum = AmountField(_("greatest amount of a month's line"), null=True, blank=True)
     valid_from = models.DateTimeField(_("valid from"))
     valid_to = models.DateTimeField(_("valid to"), null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -36,6 +53,14 @@ class PriceVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(valid_to=None) | Q(valid_to__gt=F("valid_from")),
                 name="price_is_valid_for_a_while",
+            ),
+            models.CheckConstraint(condition=Q(included__gte=0), name="included_is_not_negative"),
+            models.CheckConstraint(condition=Q(model__in=PriceModel.values), name="price_model_is_known"),
+            models.CheckConstraint(
+                condition=(Q(minimum=None) | Q(minimum__gte=0))
+                & (Q(maximum=None) | Q(maximum__gte=0))
+                & (Q(minimum=None) | Q(maximum=None) | Q(maximum__gte=F("minimum"))),
+                name="price_bounds_make_sense",
             ),
         ]
 
@@ -55,4 +80,9 @@ class PriceVersion(models.Model):
             unit_size=self.unit_size,
             valid_from=self.valid_from,
             valid_to=self.valid_to,
+            model=self.model,
+            tiers=read_tiers(self.tiers) if self.tiers else (),
+            included=Decimal(self.included),
+            minimum=self.minimum,
+            maximum=self.maximum,
         )

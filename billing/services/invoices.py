@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import UTC, date, datetime, time, timedelta
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from billing import clock, money, rating
-from billing.errors import NothingToBill, NotYet
+from billing import clock
+from billing.errors import NothingToBill, NotYet, Parked
 from billing.models import (
     AccountKind,
     Allocation,
+    BillingAccount,
+    CreditKind,
     Invoice,
-    InvoiceLine,
     InvoicePart,
     InvoiceSequence,
-    Meter,
     UsageDay,
 )
-from billing.months import Month
-from billing.services import ledger, locks, reconcile, unbilled
+from billing.months import Calendar, Month
+from billing.services import accounts, credits, documents, ledger, locks, receivables, reconcile, unbilled
+from billing.services.documents import Document
 from billing.states import InvoiceStatus
 from tenants.actor import Actor
-from tenants.errors import Conflict, Hidden
+from tenants.errors import Conflict, Hidden, Invalid
 from tenants.lifecycle import move
 from tenants.models import Tenant
 from tenants.permissions import require
 
 SERIES = "INV"
 _DRAFT_ID = re.compile(r"^draft-(ten_[0-9a-z]{26})-([0-9]{4}-[0-9]{2})$", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """An invoice with its lines and their parts; a draft's rows are not stored."""
-
-    invoice: Invoice
-    lines: list[tuple[InvoiceLine, list[InvoicePart]]]
 
 
 def readable_by(actor: Actor) -> QuerySet[Invoice]:
@@ -56,14 +44,14 @@ def readable_by(actor: Actor) -> QuerySet[Invoice]:
 def find(actor: Actor, shown_id: str) -> Document:
     """The document behind an id of an address: `inv_…`, `draft-ten_…-2026-11` or `current`. Else Hidden."""
     if shown_id == "current" and actor.tenant is not None:
-        return draft(actor, actor.tenant, Month.of(clock.now()))
+        return draft(actor, actor.tenant, accounts.this_month(actor.tenant))
     if named := _DRAFT_ID.match(shown_id):
         tenant, month = draft_target(named[1], named[2])
         return draft(actor, tenant, month)
     invoice = readable_by(actor).filter(public_id=shown_id).first()
     if invoice is None:
         raise Hidden
-    return document(invoice)
+    return documents.stored(invoice)
 
 
 def draft_target(tenant_id: str, month: str) -> tuple[Tenant, Month]:
@@ -81,31 +69,47 @@ def draft_target(tenant_id: str, month: str) -> tuple[Tenant, Month]:
 def open_drafts(actor: Actor) -> list[Invoice]:
     """For staff: every tenant's months that have usage and no invoice to their end yet, oldest first."""
     require(actor, "platform.reports")
-    months: dict[int, set[Month]] = {}
-    for tenant_id, day in UsageDay.objects.values_list("tenant_id", "day").distinct():
-        months.setdefault(tenant_id, set()).add(Month.of(day))
     found = []
-    for tenant in Tenant.objects.filter(pk__in=months):
-        last = unbilled.last_invoice(tenant)
-        for month in months[tenant.pk]:
-            if last is None or last.period_end < month.end:
-                made = _compose(tenant, unbilled.window(tenant, month, period_end=month.end))
-                found += [made.invoice] if made.lines else []
+    used = UsageDay.objects.values("tenant_id").distinct()
+    for tenant in Tenant.objects.filter(pk__in=used):
+        account = accounts.of(tenant)
+        for month in open_months(tenant):
+            made = _compose(tenant, account, month)
+            found += [made.invoice] if made.lines else []
     return sorted(found, key=lambda invoice: (invoice.period_start, invoice.buyer_name))
 
 
-def document(invoice: Invoice) -> Document:
-    """A frozen invoice as it was written."""
-    lines = invoice.lines.prefetch_related("parts")
-    return Document(invoice=invoice, lines=[(line, list(line.parts.all())) for line in lines])
+def open_months(tenant: Tenant) -> list[Month]:
+    """Months of the account's calendar with usage and no invoice to their end yet, oldest first."""
+    calendar = accounts.calendar_of(tenant)
+    days = UsageDay.objects.filter(tenant=tenant).values_list("day", flat=True).distinct()
+    # a UTC day may touch two months of another calendar; one without usage composes no lines
+    months = {
+        calendar.month_of(edge)
+        for day in days
+        for edge in (at_midnight(day), at_midnight(day) + timedelta(hours=23, minutes=59))
+    }
+    last = unbilled.last_invoice(tenant)
+    return sorted(month for month in months if last is None or last.period_end < calendar.end(month))
+
+
+def at_midnight(day: date) -> datetime:
+    """The first instant of a UTC day."""
+    return datetime.combine(day, time(), tzinfo=UTC)
 
 
 def draft(actor: Actor, tenant: Tenant, month: Month) -> Document:
     """What the month's invoice would say now; once the month is invoiced, what it says. Stores nothing."""
     _require_reader(actor, tenant)
-    if found := _already(tenant, month, unbilled.last_invoice(tenant), None):
-        return document(found)
-    return _compose(tenant, unbilled.window(tenant, month, period_end=month.end))
+    account = accounts.of(tenant)
+    if found := _already(tenant, account.calendar, month, unbilled.last_invoice(tenant), None):
+        return documents.stored(found)
+    return _compose(tenant, account, month)
+
+
+def _compose(tenant: Tenant, account: BillingAccount, month: Month) -> Document:
+    window = unbilled.window(tenant, month, period_end=account.calendar.end(month))
+    return documents.compose(tenant, account, month, window, left=tenant.closed_at is not None)
 
 
 def finalize(
@@ -120,119 +124,75 @@ def finalize(
     with transaction.atomic():
         # alone in here: no usage of this tenant is stored until we are done, and no second invoice is made
         locks.close_for_invoice(tenant.pk)
+        account = accounts.lock(tenant)
+        calendar = account.calendar
         now = clock.now()
         last = unbilled.last_invoice(tenant)
-        if found := _already(tenant, month, last, period_start):
+        if found := _already(tenant, calendar, month, last, period_start):
             return found
-        period_end = _end_of(tenant, month, now, early=early)
-        window = unbilled.window(tenant, month, period_end=period_end)
+        if account.is_parked:
+            raise Parked(_not_agreed(tenant, [account.parked_reason]))
+        left = tenant.closed_at is not None
+        window = unbilled.window(tenant, month, period_end=_end_of(tenant, calendar, month, now, early=early))
         if window.earlier is not None:
             text = _("%(month)s has usage without an invoice. Finalize %(month)s first.")
             raise Conflict(text % {"month": window.earlier})
-        if not window.usage:
+        if window.currencies - {account.currency}:
+            text = _("Some usage is priced in %(others)s, and this account is billed in %(currency)s.")
+            others = ", ".join(sorted(window.currencies - {account.currency}))
+            raise Conflict(text % {"others": others, "currency": account.currency})
+        made = documents.compose(tenant, account, month, window, left=left)
+        if not made.lines:
             if last is not None and last.month == month:
                 return last
             text = _("%(tenant)s has no unbilled usage in %(month)s.")
             raise NothingToBill(text % {"tenant": tenant.name, "month": month})
-        if window.currencies != {settings.CURRENCY}:
-            text = _(
-                "Some usage is priced in %(others)s. "
-                "One invoice has one currency: set TAUON_CURRENCY back, finalize, then change it."
-            )
-            raise Conflict(text % {"others": ", ".join(sorted(window.currencies - {settings.CURRENCY}))})
         if wrong := reconcile.check(tenant):
-            text = _("The books of %(tenant)s do not agree, so nothing is finalized: %(why)s")
-            raise Conflict(text % {"tenant": tenant.name, "why": wrong[0]})
-        return _freeze(actor, _compose(tenant, window), now)
+            raise Conflict(_not_agreed(tenant, wrong))
+        return _freeze(actor, account, made, now)
+
+
+def _not_agreed(tenant: Tenant, wrong: list[str]) -> str:
+    text = _("The books of %(tenant)s do not agree, so nothing is finalized: %(why)s")
+    return text % {"tenant": tenant.name, "why": wrong[0]}
 
 
 def _already(
-    tenant: Tenant, month: Month, last: Invoice | None, period_start: datetime | None
+    tenant: Tenant, calendar: Calendar, month: Month, last: Invoice | None, period_start: datetime | None
 ) -> Invoice | None:
     """The invoice that was made of this very draft before."""
     if last is None:
         return None
-    mine = Invoice.objects.filter(tenant=tenant, period_end__gt=month.start, period_start__lt=month.end)
+    start, end = calendar.start(month), calendar.end(month)
+    mine = Invoice.objects.filter(tenant=tenant, period_end__gt=start, period_start__lt=end).holding()
     if period_start is not None and (found := mine.filter(period_start=period_start).first()):
         return found
-    return mine.order_by("-period_end").first() if last.period_end >= month.end else None
+    return mine.order_by("-period_end").first() if last.period_end >= end else None
 
 
-def _end_of(tenant: Tenant, month: Month, now: datetime, *, early: bool) -> datetime:
-    if now < month.start:
+def _end_of(tenant: Tenant, calendar: Calendar, month: Month, now: datetime, *, early: bool) -> datetime:
+    end = calendar.end(month)
+    if now < calendar.start(month):
         raise NotYet(_("%(month)s has not begun.") % {"month": month})
-    if now < month.end:
+    if now < end:
         if not early:
-            text = _("%(month)s ends on %(day)s 00:00 UTC. Wait until then, or close it early.")
-            raise NotYet(text % {"month": month, "day": month.next.first})
+            text = _("%(month)s ends on %(day)s UTC. Wait until then, or close it early.")
+            raise NotYet(text % {"month": month, "day": f"{end:%Y-%m-%d %H:%M}"})
         return now
-    behind = Allocation.objects.open().filter(tenant=tenant, settled_through__lt=month.end).count()
+    behind = Allocation.objects.open().filter(tenant=tenant, settled_through__lt=end).count()
     if behind:
         text = _(
             "What runs right now (%(n)s) has not reported beyond the end of %(month)s yet. "
             "Try again in a minute."
         )
         raise NotYet(text % {"n": behind, "month": month}, retry_after_s=60)
-    return month.end
+    return end
 
 
-def _compose(tenant: Tenant, window: unbilled.Window) -> Document:
-    lines = rating.rate([one for one in window.usage if one.price.currency == settings.CURRENCY])
-    titles = dict(Meter.objects.values_list("key", "title"))
-    invoice = Invoice(
-        tenant=tenant,
-        status=InvoiceStatus.DRAFT,
-        currency=settings.CURRENCY,
-        period_start=window.period_start,
-        period_end=window.period_end,
-        through_id=window.through_id,
-        seller_name=getattr(settings, "SELLER_NAME", "Tauon"),
-        buyer_name=tenant.name,
-        buyer_id=tenant.public_id,
-        total=money.total([line.amount for line in lines]),
-    )
-    return Document(
-        invoice=invoice,
-        lines=[_row(invoice, position, line, titles) for position, line in enumerate(lines, start=1)],
-    )
-
-
-def _row(
-    invoice: Invoice, position: int, line: rating.Line, titles: dict[str, str]
-) -> tuple[InvoiceLine, list[InvoicePart]]:
-    row = InvoiceLine(
-        invoice=invoice,
-        position=position,
-        late=line.late,
-        meter_id=line.price.meter,
-        title=titles[line.price.meter],
-        sku=line.price.sku,
-        price_id=line.price.id,
-        unit=line.price.unit,
-        unit_size=line.price.unit_size,
-        unit_price=line.price.unit_price,
-        started_at=line.started_at,
-        ended_at=line.ended_at,
-        quantity=line.quantity,
-        exact=money.kept(line.exact),
-        amount=line.amount,
-    )
-    parts = [
-        InvoicePart(
-            line=row,
-            subject=part.subject,
-            subject_title=part.subject_title,
-            quantity=part.quantity,
-            exact=money.kept(line.price.amount(part.quantity)),
-        )
-        for part in line.parts
-    ]
-    return row, parts
-
-
-def _freeze(actor: Actor, made: Document, now: datetime) -> Invoice:
+def _freeze(actor: Actor, account: BillingAccount, made: Document, now: datetime) -> Invoice:
     invoice = made.invoice
     invoice.status_at = now
+    invoice.due_at = now + timedelta(days=account.terms_days)
     invoice.save()
     for line, parts in made.lines:
         line.invoice = invoice
@@ -240,64 +200,79 @@ def _freeze(actor: Actor, made: Document, now: datetime) -> Invoice:
         for part in parts:
             part.line = line
         InvoicePart.objects.bulk_create(parts)
-    sequence = InvoiceSequence.objects.select_for_update().get(series=SERIES)
-    sequence.last += 1
-    sequence.save()
-    invoice.number = f"{SERIES}-{sequence.last:06d}"
+    for tax in made.taxes:
+        tax.invoice = invoice
+        tax.save()
+    invoice.number = next_number(SERIES)
     move(
         invoice,
         to=InvoiceStatus.FINALIZED,
         by=actor,
         number=invoice.number,
         finalized_at=now,
-        content_hash=content_hash(made),
+        content_hash=documents.content_hash(made),
     )
+    credits.take(invoice, made.burnt)
+    if invoice.credit_total < 0:
+        credits.book(
+            invoice.tenant,
+            amount=-invoice.credit_total,
+            currency=invoice.currency,
+            kind=CreditKind.REFUND,
+            key=f"invoice:{invoice.public_id}",
+            now=now,
+            note=invoice.number,
+        )
     ledger.post(
         invoice.tenant,
         key=f"invoice:{invoice.public_id}",
         currency=invoice.currency,
-        amounts={AccountKind.RECEIVABLE: invoice.total, AccountKind.REVENUE: -invoice.total},
+        amounts={
+            AccountKind.RECEIVABLE: invoice.due,
+            AccountKind.CREDIT: invoice.credit_total,
+            AccountKind.REVENUE: -invoice.net,
+            AccountKind.TAX: -invoice.tax_total,
+        },
         invoice=invoice,
     )
+    receivables.settle(actor, invoice)
     return invoice
 
 
-def content_hash(made: Document) -> str:
-    """SHA-256 of everything the invoice says."""
-    invoice = made.invoice
-    said = {
-        "number": invoice.number,
-        "seller": invoice.seller_name,
-        "buyer": [invoice.buyer_id, invoice.buyer_name],
-        "currency": invoice.currency,
-        "period": [_stamp(invoice.period_start), _stamp(invoice.period_end)],
-        "total": money.text(invoice.total, invoice.currency),
-        "lines": [
-            {
-                "title": line.title,
-                "meter": line.meter_id,
-                "sku": line.sku,
-                "late": line.late,
-                "unit": line.unit,
-                "unit_size": money.plain(line.unit_size),
-                "unit_price": money.plain(line.unit_price),
-                "service": [_stamp(line.started_at), _stamp(line.ended_at)],
-                "quantity": money.plain(line.quantity),
-                "exact": money.plain(line.exact),
-                "amount": money.text(line.amount, invoice.currency),
-                "parts": [
-                    [part.subject, part.subject_title, money.plain(part.quantity), money.plain(part.exact)]
-                    for part in parts
-                ],
-            }
-            for line, parts in made.lines
-        ],
-    }
-    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def next_number(series: str) -> str:
+    """The next number of a series, given for good only if this transaction commits: no gap, no double."""
+    InvoiceSequence.objects.get_or_create(series=series)
+    sequence = InvoiceSequence.objects.select_for_update().get(series=series)
+    sequence.last += 1
+    sequence.save()
+    return f"{series}-{sequence.last:06d}"
 
 
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
+def void(actor: Actor, invoice: Invoice, *, reason: str) -> Invoice:
+    """Take the last invoice of a tenant back as a whole: its usage is billed anew, its credit returns to its lots.
+
+    Refused once money came in or a later invoice builds on it: then a credit note is the way.
+    """
+    require(actor, "invoices.finalize")
+    if not reason.strip():
+        raise Invalid.at("/reason", "required", _("Say why this invoice is taken back."))
+    with transaction.atomic():
+        locks.close_for_invoice(invoice.tenant_id)
+        accounts.lock(invoice.tenant)
+        invoice = Invoice.objects.select_for_update().get(pk=invoice.pk)
+        if invoice.is_void:
+            return invoice
+        last = unbilled.last_invoice(invoice.tenant)
+        touched = invoice.payments.exists() or invoice.notes.exists() or invoice.credit_total < 0
+        if touched or last is None or last.pk != invoice.pk:
+            text = _("%(number)s has payments, notes or later invoices. Make a credit note instead.")
+            raise Conflict(text % {"number": invoice.number})
+        move(invoice, to=InvoiceStatus.VOID, by=actor, reason=reason[:200])
+        credits.give_back(invoice)
+        ledger.reverse(f"invoice:{invoice.public_id}", key=f"void:{invoice.public_id}")
+        if wrong := reconcile.check(invoice.tenant):
+            raise Conflict(_not_agreed(invoice.tenant, wrong))
+    return invoice
 
 
 def _require_reader(actor: Actor, tenant: Tenant) -> None:
@@ -307,11 +282,6 @@ def _require_reader(actor: Actor, tenant: Tenant) -> None:
     if actor.tenant is None or actor.tenant.pk != tenant.pk:
         raise Hidden
     require(actor, "invoices.view")
-
-
-def exact_total(made: Document) -> Decimal:
-    """The sum of a document's lines before rounding."""
-    return money.total([line.exact for line, _parts in made.lines])
 
 
 def finalize_shown(

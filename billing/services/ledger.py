@@ -27,10 +27,27 @@ def post(
         )
         if new:
             for kind, amount in sorted(amounts.items()):
+                if not amount:
+                    continue
                 account, _made = LedgerAccount.objects.get_or_create(
                     tenant=tenant, kind=kind, currency=currency
                 )
                 LedgerEntry.objects.create(transaction=booked, account=account, amount=amount)
+    return booked
+
+
+def reverse(of_key: str, *, key: str) -> LedgerTransaction:
+    """Book the opposite of what was booked under a key. Again returns what was booked."""
+    with transaction.atomic():
+        original = LedgerTransaction.objects.get(key=of_key)
+        booked, new = LedgerTransaction.objects.get_or_create(
+            key=key, defaults={"tenant_id": original.tenant_id, "invoice_id": original.invoice_id}
+        )
+        if new:
+            for entry in original.entries.order_by("account_id"):
+                LedgerEntry.objects.create(
+                    transaction=booked, account_id=entry.account_id, amount=-entry.amount
+                )
     return booked
 
 

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from billing import clock, money, rating
 from billing.models import Allocation, Invoice, UsageInterval
-from billing.services import budgets, locks, prices, usage
+from billing.services import accounts, budgets, locks, prices, usage
 from tenants.errors import Invalid
 from tenants.models import Tenant
 
@@ -56,7 +56,7 @@ def open_allocation(
 ) -> Allocation:
     """Start billing `units` now, inside the caller's transaction."""
     now = clock.now()
-    prices.in_force(meter, sku, now)
+    prices.in_force(meter, sku, now, tenant=tenant)
     return Allocation.objects.create(
         tenant=tenant,
         meter_id=meter,
@@ -162,7 +162,7 @@ def record_usage(
             tenant_id=tenant.pk,
             source=source,
             key=key,
-            price=prices.in_force(meter, sku, moment),
+            price=prices.in_force(meter, sku, moment, tenant=tenant),
             quantity=amount,
             event_time=moment,
             ended_at=moment,
@@ -192,15 +192,17 @@ def _held(allocation_id: int, fence: str | None) -> Allocation | None:
 
 
 def _settle(allocation: Allocation, now: datetime) -> None:
-    """Write [settled_through, now) down, cut at midnights, price changes and the end of the last invoice."""
+    """Write [settled_through, now) down, cut at midnights, price changes, month ends and the last invoice's end."""
     start = allocation.settled_through
     if now <= start:
         return
-    known = prices.between(allocation.meter_id, allocation.sku, start, now)
+    tenant = allocation.tenant
+    known = prices.between(allocation.meter_id, allocation.sku, start, now, tenant=tenant)
     billed_to = Invoice.objects.filter(tenant=allocation.tenant_id).order_by("-period_end").values_list(
         "period_end", flat=True
     )[:1]  # fmt: skip
-    for begin, end in rating.split(start, now, [*rating.cuts(known, start, now), *billed_to]):
+    months = accounts.calendar_of(tenant).edges(start, now)
+    for begin, end in rating.split(start, now, [*rating.cuts(known, start, now), *months, *billed_to]):
         price = rating.price_at(known, begin)
         if price is None:
             text = _("There is no price for %(meter)s (%(sku)s) at %(at)s.")
@@ -220,7 +222,7 @@ def _settle(allocation: Allocation, now: datetime) -> None:
             subject=allocation.subject,
             subject_title=allocation.subject_title,
             user_label=allocation.user_label,
-            dims={"allocation": allocation.public_id, **allocation.labels},
+            dims={"allocation": allocation.public_id, "labels": allocation.labels},
         )
         usage.store(event, stated_time=begin)
     allocation.settled_through = now

@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from billing import clock, money, rating
-from billing.models import Meter, PriceVersion
+from billing import clock, money, rating, tariffs
+from billing.models import Meter, PriceModel, PriceVersion
+from billing.services import accounts
 from tenants import audit
 from tenants.actor import Actor
 from tenants.errors import Conflict, Invalid
+from tenants.models import Tenant
 from tenants.permissions import require
 
 PLAN = "standard"
 
 
-def rate(meter: str, sku: str, at: datetime | None = None) -> Decimal:
-    """The price per natural unit in force at a moment (None: now)."""
-    return in_force(meter, sku, at or clock.now()).unit_price
+def rate(meter: str, sku: str, at: datetime | None = None, *, tenant: Tenant | None = None) -> Decimal:
+    """The price per natural unit in force at a moment (None: now); of a tenant: on its plan, in its currency."""
+    return in_force(meter, sku, at or clock.now(), tenant=tenant).unit_price
 
 
-def in_force(meter: str, sku: str, at: datetime) -> rating.Price:
+def in_force(meter: str, sku: str, at: datetime, *, tenant: Tenant | None = None) -> rating.Price:
     """The whole price in force at a moment, or Invalid: what has no price must not be sold."""
-    found = _covering(meter, sku, at, at).first()
+    found = rating.price_at(between(meter, sku, at, at, tenant=tenant), at)
     if found is None:
         text = _(
             "There is no %(currency)s price for %(meter)s (%(sku)s) at %(at)s UTC. "
             "Ask the staff of this installation to add one under Prices."
         )
-        names = {"currency": settings.CURRENCY, "meter": meter, "sku": sku, "at": f"{at:%Y-%m-%d %H:%M}"}
+        _plan, currency = _terms(tenant)
+        names = {"currency": currency, "meter": meter, "sku": sku, "at": f"{at:%Y-%m-%d %H:%M}"}
         raise Invalid(text % names)
-    return found.value
+    return found
 
 
-def between(meter: str, sku: str, start: datetime, end: datetime) -> list[rating.Price]:
-    """Every price in force at some moment of [start, end), oldest first."""
-    return [version.value for version in _covering(meter, sku, start, end).order_by("valid_from")]
+def between(
+    meter: str, sku: str, start: datetime, end: datetime, *, tenant: Tenant | None = None
+) -> list[rating.Price]:
+    """Every price in force at some moment of [start, end), those of the tenant's own plan first, then by age.
+
+    `rating.price_at` takes the first that covers a moment, so a plan needs prices only where it differs.
+    """
+    plan, currency = _terms(tenant)
+    versions = PriceVersion.objects.filter(
+        Q(valid_to=None) | Q(valid_to__gt=start),
+        plan__in={plan, PLAN},
+        meter_id=meter,
+        sku=sku,
+        currency=currency,
+        valid_from__lte=end,
+    )
+    found = sorted(versions, key=lambda version: (version.plan != plan, version.valid_from))
+    return [version.value for version in found]
 
 
-def estimate(*, items: Iterable[tuple[str, str, int, Decimal | int]]) -> Decimal:
+def estimate(
+    *, items: Iterable[tuple[str, str, int, Decimal | int]], tenant: Tenant | None = None
+) -> Decimal:
     """What (meter, sku, units, seconds) items would cost at today's prices, unrounded."""
     now = clock.now()
     return money.total(
         [
-            in_force(meter, sku, now).amount(Decimal(units) * Decimal(seconds))
+            in_force(meter, sku, now, tenant=tenant).amount(Decimal(units) * Decimal(seconds))
             for meter, sku, units, seconds in items
         ]
     )
@@ -62,11 +83,29 @@ def set_price(
     unit_price: Decimal,
     sku: str = "standard",
     valid_from: datetime | None = None,
+    plan: str = PLAN,
+    currency: str = "",
+    model: str = PriceModel.UNIT,
+    tiers: Sequence[Mapping[str, Any]] = (),
+    included: Decimal = money.ZERO,
+    minimum: Decimal | None = None,
+    maximum: Decimal | None = None,
 ) -> PriceVersion:
     """Put a new price in force from a moment on (None: now). Never backwards: used prices do not change."""
     require(actor, "prices.manage")
+    currency = currency or settings.CURRENCY
     if not unit_price.is_finite() or unit_price < 0:
         raise Invalid.at("/unit_price", "invalid", _("A price is zero or more."))
+    known_tiers = _checked_model(model, tiers)
+    if not included.is_finite() or included < 0:
+        raise Invalid.at("/included", "invalid", _("A quantity is zero or more."))
+    for pointer, bound in (("/minimum", minimum), ("/maximum", maximum)):
+        if bound is not None and (bound < 0 or bound != money.round_line(bound, currency)):
+            raise Invalid.at(
+                pointer, "invalid", _("An amount is zero or more, in the currency's own places.")
+            )
+    if minimum is not None and maximum is not None and maximum < minimum:
+        raise Invalid.at("/maximum", "order", _("The greatest amount is not below the least."))
     with transaction.atomic():
         # one writer at a time; readers go on
         found = Meter.objects.select_for_update().filter(key=meter).first()
@@ -77,7 +116,7 @@ def set_price(
         if start < now:
             raise Invalid.at("/valid_from", "past", _("A price starts now or later; used prices stay."))
         current = PriceVersion.objects.filter(
-            plan=PLAN, meter=found, sku=sku, currency=settings.CURRENCY, valid_to=None
+            plan=plan, meter=found, sku=sku, currency=currency, valid_to=None
         ).first()
         if current is not None:
             if current.valid_from >= start:
@@ -86,25 +125,42 @@ def set_price(
             current.valid_to = start
             current.save(update_fields=["valid_to"])
         version = PriceVersion.objects.create(
-            plan=PLAN,
+            plan=plan,
             meter=found,
             sku=sku,
-            currency=settings.CURRENCY,
+            currency=currency,
             unit=found.natural_unit,
             unit_size=found.natural_size,
             unit_price=unit_price,
+            model=model,
+            tiers=known_tiers,
+            included=included,
+            minimum=minimum,
+            maximum=maximum,
             valid_from=start,
         )
         audit.record(actor, "price.set", version, unit_price=str(unit_price), valid_from=start.isoformat())
     return version
 
 
-def _covering(meter: str, sku: str, start: datetime, end: datetime):  # type: ignore[no-untyped-def]
-    return PriceVersion.objects.filter(
-        Q(valid_to=None) | Q(valid_to__gt=start),
-        plan=PLAN,
-        meter_id=meter,
-        sku=sku,
-        currency=settings.CURRENCY,
-        valid_from__lte=end,
-    )
+def _checked_model(model: str, tiers: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:
+    if model not in PriceModel.values:
+        text = _("Known ways to price: %(known)s.") % {"known": ", ".join(PriceModel.values)}
+        raise Invalid.at("/model", "unknown", text)
+    tiered = model in {PriceModel.GRADUATED, PriceModel.VOLUME}
+    if not tiered:
+        if tiers:
+            raise Invalid.at("/tiers", "not_tiered", _("Only graduated and volume prices have tiers."))
+        return []
+    try:
+        return tariffs.written(tariffs.read_tiers(tiers))
+    except ValueError as error:
+        raise Invalid.at("/tiers", "invalid", error) from error
+
+
+def _terms(tenant: Tenant | None) -> tuple[str, str]:
+    """Plan and currency of a tenant; without one, the installation's."""
+    if tenant is None:
+        return PLAN, settings.CURRENCY
+    account = accounts.of(tenant)
+    return account.plan, account.currency

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
+from django.utils.translation import gettext as _
 
 from billing import money
-from billing.models import AccountKind, Invoice, LedgerEntry
-from billing.services import ledger, unbilled
-from billing.states import InvoiceStatus
-from tenants.models import Tenant
+from billing.models import (
+    AccountKind,
+    BillingAccount,
+    CreditGrant,
+    CreditKind,
+    CreditNote,
+    Invoice,
+    LedgerEntry,
+    Payment,
+    Refund,
+)
+from billing.months import Calendar
+from billing.services import accounts, ledger, locks, receivables, unbilled
+from billing.states import PaymentStatus
+from tenants import outbox
+from tenants.models import Tenant, User
+
+log = logging.getLogger(__name__)
+PAID_BY = "payment:"  # a lot that a payment became is named after it
 
 _INTERVALS = """
 with held as (
@@ -41,48 +59,142 @@ where events.quantity is distinct from days.quantity
 """
 
 
+_HELD = """
+select a.public_id, extract(epoch from a.settled_through - a.started_at) * a.units as held,
+  coalesce(sum(extract(epoch from i.ended_at - i.started_at) * i.units), 0) as settled
+from billing_allocation a left join billing_usageinterval i on i.allocation_id = a.id
+where a.tenant_id = %s group by a.id
+having extract(epoch from a.settled_through - a.started_at) * a.units
+  <> coalesce(sum(extract(epoch from i.ended_at - i.started_at) * i.units), 0)
+"""
+_HOLDS = """
+select h.source, h.released_at from billing_hold h where h.tenant_id = %s and h.released_at is null
+  and exists (select 1 from billing_allocation a where a.hold_id = h.id)
+  and not exists (select 1 from billing_allocation a where a.hold_id = h.id and a.ended_at is null)
+"""
+
+
 def check(tenant: Tenant) -> list[str]:
     """Every disagreement in the tenant's books, in words; an empty list is what we want."""
-    wrong = [f"allocation {row[0]}: held {row[1]}, told {row[2]}" for row in _rows(_INTERVALS, tenant)]
-    wrong += [f"{row[0]} {row[1]}: events {row[2]}, day {row[3]}" for row in _rows(_DAYS, tenant)]
+    wrong = [f"allocation {row[0]}: held {row[1]}, told {row[2]}" for row in _rows(_INTERVALS, tenant, 2)]
+    wrong += [f"{row[0]} {row[1]}: events {row[2]}, day {row[3]}" for row in _rows(_DAYS, tenant, 2)]
+    wrong += [f"{row[0]}: held {row[1]} s, settled {row[2]} s" for row in _rows(_HELD, tenant, 1)]
+    wrong += [f"hold {row[0]} outlived its work" for row in _rows(_HOLDS, tenant, 1)]
     before: Invoice | None = None
-    frozen = Invoice.objects.filter(tenant=tenant).exclude(status=InvoiceStatus.DRAFT)
-    for invoice in frozen.order_by("period_end"):
-        wrong += _check_invoice(invoice, before)
+    calendar = accounts.calendar_of(tenant)
+    invoices = list(Invoice.objects.filter(tenant=tenant).holding().order_by("period_end"))
+    for invoice in invoices:
+        wrong += _check_invoice(invoice, before, calendar)
         before = invoice
-    for currency in set(frozen.values_list("currency", flat=True)):
-        owed = money.total(list(frozen.filter(currency=currency).values_list("total", flat=True)))
-        booked = ledger.balance(tenant, AccountKind.RECEIVABLE, currency)
-        if owed != booked:
-            wrong.append(f"invoices say {owed} {currency}, the ledger {booked}")
+    return wrong + _check_ledger(tenant, invoices)
+
+
+def _check_invoice(invoice: Invoice, before: Invoice | None, calendar: Calendar) -> list[str]:
+    wrong = []
+    lines = list(invoice.lines.prefetch_related("parts"))
+    taxes = money.total(list(invoice.taxes.values_list("amount", flat=True)))
+    if taxes != invoice.tax_total:
+        wrong.append(f"{invoice}: taxes sum to {taxes}, not {invoice.tax_total}")
+    if money.EXACT.add(money.total([line.amount for line in lines]), taxes) != invoice.total:
+        wrong.append(f"{invoice}: lines do not sum to the total")
+    used = money.total(list(invoice.credit_uses.values_list("amount", flat=True)))
+    if used != max(invoice.credit_total, money.ZERO):
+        wrong.append(f"{invoice}: took {used} of credit and says {invoice.credit_total}")
+    for line in lines:
+        if line.price_id and money.total([part.quantity for part in line.parts.all()]) != line.quantity:
+            wrong.append(f"{invoice} line {line.position}: parts do not sum to the line")
+    events = unbilled.covered_by(
+        invoice.tenant_id, through_id=invoice.through_id, period_end=invoice.period_end, after=before
+    )
+    told: dict[tuple[int, bool, str], Decimal] = {}
+    for one in unbilled.grouped(events, billed_to=before.period_end if before else None, calendar=calendar):
+        key = (one.price.id, one.late, one.month)
+        told[key] = told.get(key, money.ZERO) + one.quantity
+    said: dict[tuple[int, bool, str], Decimal] = {}
+    for line in lines:
+        if line.price_id:
+            key = (line.price_id, line.late, line.month)
+            said[key] = said.get(key, money.ZERO) + line.quantity
+    if told != said:
+        wrong.append(f"{invoice}: lines and usage events differ")
+    return wrong
+
+
+def _check_ledger(tenant: Tenant, invoices: list[Invoice]) -> list[str]:
+    """Each account of the ledger beside the documents it was booked from."""
+    wrong = []
+    grants = list(CreditGrant.objects.filter(tenant=tenant))
+    payments = list(Payment.objects.filter(tenant=tenant, status=PaymentStatus.SUCCEEDED))
+    refunds = list(Refund.objects.filter(tenant=tenant).select_related("payment"))
+    notes = list(CreditNote.objects.filter(tenant=tenant))
+    kinds = AccountKind
+    everything: list[Any] = [*invoices, *grants, *payments, *notes]
+    for currency in sorted({one.currency for one in everything}):
+
+        def of(rows: Sequence[Any], name: str, currency: str = currency) -> Decimal:
+            return money.total([getattr(row, name) for row in rows if row.currency == currency])
+
+        bought = [one for one in grants if one.kind == CreditKind.PAID and not _from_payment(one)]
+        given = [one for one in grants if one.kind == CreditKind.PROMO]
+        back = money.total([one.amount for one in refunds if one.payment.currency == currency])
+        expected = {
+            kinds.RECEIVABLE: money.total(
+                [receivables.outstanding(one) for one in invoices if one.currency == currency]
+            ),
+            kinds.REVENUE: of(notes, "net") - of(invoices, "net"),
+            kinds.TAX: of(notes, "tax_total") - of(invoices, "tax_total"),
+            kinds.CREDIT: -of(grants, "remaining"),
+            kinds.PROMO: of(given, "amount"),
+            kinds.BREAKAGE: -of(grants, "broken"),
+            kinds.CASH: of(payments, "amount") + of(bought, "amount") - back,
+        }
+        for kind, amount in expected.items():
+            booked = ledger.balance(tenant, kind, currency)
+            if amount != booked:
+                wrong.append(f"{kind}: documents say {amount} {currency}, the ledger {booked}")
     entries = LedgerEntry.objects.filter(account__tenant=tenant)
     if money.total(list(entries.values_list("amount", flat=True))):
         wrong.append("the ledger does not sum to zero")
     return wrong
 
 
-def _check_invoice(invoice: Invoice, before: Invoice | None) -> list[str]:
-    wrong = []
-    lines = list(invoice.lines.prefetch_related("parts"))
-    if money.total([line.amount for line in lines]) != invoice.total:
-        wrong.append(f"{invoice}: lines do not sum to the total")
-    for line in lines:
-        if money.total([part.quantity for part in line.parts.all()]) != line.quantity:
-            wrong.append(f"{invoice} line {line.position}: parts do not sum to the line")
-    events = unbilled.covered_by(
-        invoice.tenant_id, through_id=invoice.through_id, period_end=invoice.period_end, after=before
+def _from_payment(grant: CreditGrant) -> bool:
+    """Credit that a payment became: its cash is counted with the payment."""
+    return grant.key.startswith(PAID_BY)
+
+
+def check_all(tenants: Iterable[Tenant] | None = None) -> dict[str, list[str]]:
+    """Check every account, park those whose books disagree and tell staff; {tenant id: what is wrong}."""
+    found = {}
+    rows = (
+        Tenant.objects.filter(pk__in=BillingAccount.objects.values("tenant")) if tenants is None else tenants
     )
-    told: dict[tuple[int, bool], Decimal] = {}
-    for one in unbilled.grouped(events, billed_to=before.period_end if before else None):
-        key = (one.price.id, one.late)
-        told[key] = told.get(key, money.ZERO) + one.quantity
-    if told != {(line.price_id, line.late): line.quantity for line in lines}:
-        wrong.append(f"{invoice}: lines and usage events differ")
-    return wrong
+    for tenant in rows:
+        with transaction.atomic():
+            # no beat writes between two of the sums
+            locks.close_for_invoice(tenant.pk)
+            wrong = check(tenant)
+        if wrong:
+            found[tenant.public_id] = wrong
+            if accounts.park(tenant, "\n".join(wrong)):
+                _alert(tenant, wrong)
+    log.info("books checked", extra={"disagree": len(found)})
+    return found
 
 
-def _rows(query: str, tenant: Tenant) -> list[tuple[Any, ...]]:
+def _alert(tenant: Tenant, wrong: list[str]) -> None:
+    log.error("books disagree", extra={"tenant": tenant.public_id, "wrong": wrong[:5]})
+    for person in User.objects.filter(is_staff=True, is_active=True):
+        outbox.mail(
+            person.email,
+            _("The books of %(tenant)s do not agree") % {"tenant": tenant.name},
+            _("Nothing of this account is finalized until staff have looked.\n%(why)s")
+            % {"why": "\n".join(wrong[:20])},
+        )
+
+
+def _rows(query: str, tenant: Tenant, times: int) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(query, [tenant.pk, tenant.pk])
+        cursor.execute(query, [tenant.pk] * times)
         found: list[tuple[Any, ...]] = cursor.fetchall()
         return found

@@ -8,13 +8,15 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet, Sum
+from django.db.models import Max, Min, QuerySet, Sum
 
 from billing import clock, money, rating
 from billing.models import Allocation, PriceVersion, UsageDay
 from billing.months import Month
-from billing.services import prices
+from billing.services import accounts, prices
 from tenants.models import Tenant
+
+ZERO = money.ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ def cost_of(tenant: Tenant, subject: str) -> Decimal:
     """What a subject has cost up to this instant, unrounded."""
     rows = UsageDay.objects.filter(tenant=tenant, subject=subject)
     open_now = Allocation.objects.open().filter(tenant=tenant, subject=subject)
-    return money.total([_cost(rows), unsettled(open_now)])
+    return money.total([_cost(rows, accounts.currency_of(tenant)), unsettled(open_now)])
 
 
 def month_to_date(tenant: Tenant, month: Month | None = None) -> Decimal:
@@ -39,7 +41,8 @@ def month_to_date(tenant: Tenant, month: Month | None = None) -> Decimal:
     now = clock.now()
     current = Month.of(now)
     month = month or current
-    settled = _cost(UsageDay.objects.filter(tenant=tenant).between(month.first, month.next.first))
+    rows = UsageDay.objects.filter(tenant=tenant).between(month.first, month.next.first)
+    settled = _cost(rows, accounts.currency_of(tenant))
     if month != current:
         return settled
     open_now = Allocation.objects.open().filter(tenant=tenant)
@@ -52,10 +55,10 @@ def unsettled(
     """The cost of what is held but not written down yet; a silent holder counts for three leases at most."""
     now = now or clock.now()
     amounts = []
-    for held in allocations:
+    for held in allocations.select_related("tenant"):
         last = held.last_beat_at + timedelta(seconds=held.lease_s * 3)
         start, end = max(held.settled_through, since or held.settled_through), min(now, last)
-        known = prices.between(held.meter_id, held.sku, start, end)
+        known = prices.between(held.meter_id, held.sku, start, end, tenant=held.tenant)
         for begin, finish in rating.split(start, end, rating.cuts(known, start, end)):
             if price := rating.price_at(known, begin):
                 amounts.append(price.amount(rating.seconds(begin, finish) * held.units))
@@ -107,14 +110,65 @@ def usage_rows(tenant: Tenant, month: Month) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["day"], row["subject"], row["price__meter"], row["price_id"]))
 
 
-def _cost(rows: QuerySet[UsageDay]) -> Decimal:
-    return money.total([cost for _row, cost in priced(rows)])
+def _cost(rows: QuerySet[UsageDay], currency: str) -> Decimal:
+    return money.total([cost for _row, cost in priced(rows, currency=currency)])
 
 
-def priced(rows: QuerySet[UsageDay], *by: str) -> list[tuple[dict[str, Any], Decimal]]:
-    """Rows grouped by fields and price, each with its exact cost."""
-    rows = rows.filter(price__currency=settings.CURRENCY).order_by()
+def stepped_cost(rows: QuerySet[UsageDay]) -> Decimal:
+    """What days of prices with tiers or bounds cost, each month as a whole."""
+    versions = PriceVersion.objects.filter(pk__in=rows.order_by().values("price_id").distinct())
+    known = {version.pk: version.value for version in versions}
+    return money.total([cost for _row, cost in _stepped(rows, (), known)])
+
+
+def priced(
+    rows: QuerySet[UsageDay], *by: str, currency: str | None = None
+) -> list[tuple[dict[str, Any], Decimal]]:
+    """Rows of one currency (None: the installation's) grouped by fields and price, each with its exact cost.
+
+    A price with tiers or bounds knows only what a whole month costs: a part has its share of that by quantity.
+    """
+    rows = rows.filter(price__currency=currency or settings.CURRENCY).order_by()
     sums = list(rows.values("price_id", *by).annotate(sum=Sum("quantity")))
     versions = PriceVersion.objects.filter(pk__in={row["price_id"] for row in sums})
     known = {version.pk: version.value for version in versions}
-    return [(row, known[row["price_id"]].amount(row["sum"])) for row in sums]
+    if all(price.linear for price in known.values()):
+        return [(row, known[row["price_id"]].amount(row["sum"])) for row in sums]
+    linear = [
+        (row, known[row["price_id"]].amount(row["sum"])) for row in sums if known[row["price_id"]].linear
+    ]
+    stepped = {pk: price for pk, price in known.items() if not price.linear}
+    return linear + _stepped(rows.filter(price__in=stepped), by, stepped)
+
+
+def _stepped(
+    rows: QuerySet[UsageDay], by: tuple[str, ...], known: dict[int, rating.Price]
+) -> list[tuple[dict[str, Any], Decimal]]:
+    """Grouped rows of prices that are not linear: each its share of what its tenant's month costs."""
+    days = rows.aggregate(first=Min("day"), last=Max("day"))
+    if days["first"] is None:
+        return []
+    wholes: dict[tuple[int, Month, int], Decimal] = {}
+    tenants = set(rows.values_list("tenant_id", flat=True))
+    everything = UsageDay.objects.filter(
+        tenant__in=tenants,
+        price__in=known,
+        day__gte=Month.of(days["first"]).first,
+        day__lt=Month.of(days["last"]).next.first,
+    )
+    for one in everything.order_by().values("tenant_id", "day", "price_id").annotate(sum=Sum("quantity")):
+        key = (one["tenant_id"], Month.of(one["day"]), one["price_id"])
+        wholes[key] = money.EXACT.add(wholes.get(key, money.ZERO), one["sum"])
+    groups: dict[tuple[Any, ...], tuple[dict[str, Any], list[Decimal]]] = {}
+    fields = tuple(dict.fromkeys((*by, "tenant_id", "day")))
+    for row in rows.values("price_id", *fields).annotate(sum=Sum("quantity")):
+        whole = wholes[row["tenant_id"], Month.of(row["day"]), row["price_id"]]
+        price = known[row["price_id"]]
+        cost = money.price_of(row["sum"], unit_price=price.amount(whole), unit_size=whole) if whole else ZERO
+        key = (row["price_id"], *(row[name] for name in by))
+        told, costs = groups.setdefault(
+            key, ({"price_id": row["price_id"], **{name: row[name] for name in by}, "sum": ZERO}, [])
+        )
+        told["sum"] = money.EXACT.add(told["sum"], row["sum"])
+        costs.append(cost)
+    return [(told, money.total(costs)) for told, costs in groups.values()]

@@ -6,15 +6,18 @@ earlier invoices cover. Both bounds grow from invoice to invoice, so the last on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
 
-from django.db.models import BooleanField, Case, Max, Min, Q, QuerySet, Sum, When
+from django.db.models import BooleanField, Case, Max, Min, Q, QuerySet, Sum, Value, When
 
 from billing import rating
 from billing.models import Invoice, PriceVersion, UsageEvent
-from billing.months import Month
-from billing.states import InvoiceStatus
+from billing.months import Calendar, Month
+from billing.services import accounts
 from tenants.models import Tenant
 
 _BEFORE_ALL = datetime(1, 1, 2, tzinfo=UTC)
@@ -30,12 +33,13 @@ class Window:
     earlier: Month | None  # a month before with unbilled usage: its invoice comes first
     usage: list[rating.Usage]
     currencies: frozenset[str]
+    events: QuerySet[UsageEvent]
+    billed_to: datetime | None
 
 
 def last_invoice(tenant: Tenant) -> Invoice | None:
-    """The invoice that ends last."""
-    frozen = Invoice.objects.filter(tenant=tenant).exclude(status=InvoiceStatus.DRAFT)
-    return frozen.order_by("-period_end").first()
+    """The invoice that ends last, of those that hold."""
+    return Invoice.objects.filter(tenant=tenant).holding().order_by("-period_end").first()
 
 
 def covered_by(
@@ -50,19 +54,21 @@ def covered_by(
 
 def window(tenant: Tenant, month: Month, *, period_end: datetime) -> Window:
     """The usage the invoice of a month covers if it ended at `period_end`."""
+    calendar = accounts.calendar_of(tenant)
     last = last_invoice(tenant)
     newest = UsageEvent.objects.filter(tenant=tenant).aggregate(id=Max("id"))["id"] or 0
     through_id = max(newest, last.through_id if last else 0)
     events = covered_by(tenant.pk, through_id=through_id, period_end=period_end, after=last)
     billed_to = last.period_end if last else None
-    start = max(month.start, billed_to) if billed_to else month.start
+    month_start = calendar.start(month)
+    start = max(month_start, billed_to) if billed_to else month_start
     on_time = events.filter(event_time__gte=billed_to) if billed_to else events
     first = on_time.aggregate(first=Min("event_time"))["first"]
-    earlier = Month.of(first) if first is not None and first < month.start else None
+    earlier = calendar.month_of(first) if first is not None and first < month_start else None
     if earlier is not None:
         # late usage belongs to the invoice that comes first; leave it, and older months, to that one
         events = events.filter(event_time__gte=start)
-    usage = grouped(events, billed_to=billed_to)
+    usage = grouped(events, billed_to=billed_to, calendar=calendar)
     return Window(
         period_start=start,
         period_end=period_end,
@@ -70,34 +76,81 @@ def window(tenant: Tenant, month: Month, *, period_end: datetime) -> Window:
         earlier=earlier,
         usage=usage,
         currencies=frozenset(one.price.currency for one in usage),
+        events=events,
+        billed_to=billed_to,
     )
 
 
-def grouped(events: QuerySet[UsageEvent], *, billed_to: datetime | None) -> list[rating.Usage]:
-    """Events summed by price and subject; what happened before `billed_to` is late."""
+def grouped(
+    events: QuerySet[UsageEvent], *, billed_to: datetime | None, calendar: Calendar
+) -> list[rating.Usage]:
+    """Events summed by price and subject; what happened before `billed_to` is late.
+
+    Of a price that is not linear a month is one whole: its usage is late once the month's end is billed.
+    """
+    prices = _prices(events)
+    stepped = [pk for pk, price in prices.items() if not price.linear]
     is_late = Q(event_time__lt=billed_to or _BEFORE_ALL)
-    sums = (
-        events.annotate(late=Case(When(is_late, then=True), default=False, output_field=BooleanField()))
-        .order_by()
-        .values("price_id", "subject", "late")
+    late = Case(When(is_late, then=True), default=False, output_field=BooleanField())
+    found = [_usage(row, prices) for row in _sums(events.exclude(price__in=stepped).annotate(late=late))]
+    if not stepped:
+        return found
+    events = events.filter(price__in=stepped)
+    for start, end in months_of(events, calendar):
+        within = events.filter(event_time__gte=start, event_time__lt=end)
+        is_over = Value(billed_to is not None and end <= billed_to, output_field=BooleanField())
+        month = str(calendar.month_of(start))
+        found += [_usage(row, prices, month) for row in _sums(within.annotate(late=is_over))]
+    return found
+
+
+def months_of(events: QuerySet[UsageEvent], calendar: Calendar) -> list[tuple[datetime, datetime]]:
+    """The months of a calendar these events lie in, as [start, end)."""
+    bounds = events.aggregate(first=Min("event_time"), last=Max("event_time"))
+    if bounds["first"] is None:
+        return []
+    start = calendar.start(calendar.month_of(bounds["first"]))
+    end = calendar.end(calendar.month_of(bounds["last"]))
+    return rating.split(start, end, calendar.edges(start, end))
+
+
+def stretches(events: QuerySet[UsageEvent], moments: Sequence[datetime]) -> list[QuerySet[UsageEvent]]:
+    """Events divided at these moments; an event at a moment belongs to the later stretch."""
+    bounds = events.aggregate(first=Min("event_time"), last=Max("event_time"))
+    if bounds["first"] is None:
+        return []
+    inside = [moment for moment in moments if bounds["first"] < moment <= bounds["last"]]
+    edges = [None, *inside, None]
+    found = []
+    for start, end in pairwise(edges):
+        within = events if start is None else events.filter(event_time__gte=start)
+        found.append(within if end is None else within.filter(event_time__lt=end))
+    return found
+
+
+def _prices(events: QuerySet[UsageEvent]) -> dict[int, rating.Price]:
+    used = events.order_by().values("price_id").distinct()
+    return {price.pk: price.value for price in PriceVersion.objects.filter(pk__in=used)}
+
+
+def _sums(events: QuerySet[UsageEvent]) -> QuerySet[UsageEvent, dict[str, Any]]:
+    return (
+        events.order_by()
+        .values("price_id", "subject", "late")  # type: ignore[misc]  # annotated by the caller
         .annotate(
             sum=Sum("quantity"), first=Min("event_time"), end=Max("ended_at"), title=Max("subject_title")
         )
     )
-    rows = list(sums)
-    prices = {
-        price.pk: price.value
-        for price in PriceVersion.objects.filter(pk__in={row["price_id"] for row in rows})
-    }
-    return [
-        rating.Usage(
-            price=prices[row["price_id"]],
-            quantity=row["sum"],
-            started_at=row["first"],
-            ended_at=row["end"],
-            subject=row["subject"],
-            subject_title=row["title"],
-            late=row["late"],
-        )
-        for row in rows
-    ]
+
+
+def _usage(row: dict[str, Any], prices: dict[int, rating.Price], month: str = "") -> rating.Usage:
+    return rating.Usage(
+        price=prices[row["price_id"]],
+        quantity=row["sum"],
+        started_at=row["first"],
+        ended_at=row["end"],
+        subject=row["subject"],
+        subject_title=row["title"],
+        late=row["late"],
+        month=month,
+    )

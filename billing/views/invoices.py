@@ -14,8 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from billing import clock, pdf
 from billing.models import Invoice
-from billing.months import Month
-from billing.services import invoices
+from billing.services import accounts, invoices
 from tenants.errors import Invalid, Refused
 from tenants.http import Request
 from tenants.permissions import require
@@ -28,7 +27,9 @@ def invoice_list(request: Request) -> HttpResponse:
     require(request.actor, "invoices.view")
     rows = Invoice.objects.visible_to(request.actor).filter(finalized_at__isnull=False)
     context = {
-        "draft": invoices.draft(request.actor, request.actor.the_tenant, Month.of(clock.now())).invoice,
+        "draft": invoices.draft(
+            request.actor, request.actor.the_tenant, accounts.this_month(request.actor.the_tenant)
+        ).invoice,
         "page_obj": Paginator(rows, 50).get_page(request.GET.get("page")),
     }
     return render(request, "billing/invoices/list.html", context)
@@ -44,7 +45,7 @@ def invoice_detail(request: Request, public_id: str) -> HttpResponse:
     context = {
         "document": document,
         "invoice": invoice,
-        "rounded_off": invoice.total - invoices.exact_total(document),
+        "rounded_off": invoice.net - document.exact,
         "still_running": invoice.is_draft and now < invoice.period_end,
         "may_finalize": invoice.is_draft and document.lines and request.actor.may("invoices.finalize"),
         "own": request.actor.tenant is not None and request.actor.tenant.pk == invoice.tenant_id,

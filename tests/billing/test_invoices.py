@@ -14,7 +14,7 @@ from billing import rating
 from billing.errors import NothingToBill, NotYet
 from billing.models import AccountKind, Invoice, InvoiceLine, LedgerEntry, LedgerTransaction, UsageEvent
 from billing.months import Month
-from billing.services import invoices, ledger, metering, reconcile
+from billing.services import documents, invoices, ledger, metering, reconcile
 from billing.services.metering import record_usage
 from tenants.errors import Conflict, Forbidden, Hidden
 from tenants.models import AuditEntry
@@ -60,7 +60,7 @@ def test_a_finalized_invoice_is_numbered_posted_audited_and_agrees_with_its_draf
     assert ledger.balance(tenant, AccountKind.RECEIVABLE, "USD") == Decimal("11.01")
     assert ledger.balance(tenant, AccountKind.REVENUE, "USD") == Decimal("-11.01")
     assert AuditEntry.objects.filter(action="invoice.finalized", target_id=invoice.public_id).exists()
-    assert invoices.content_hash(invoices.document(invoice.reload())) == invoice.content_hash
+    assert documents.content_hash(documents.stored(invoice.reload())) == invoice.content_hash
     assert reconcile.check(tenant) == []
 
 
@@ -126,7 +126,7 @@ def test_late_usage_goes_on_the_next_invoice_with_its_own_time_and_price(
         ("endpoint.requests", True, 2000, Decimal("0.04")),
     ]
     assert april.lines.get(late=True).started_at == late
-    assert invoices.content_hash(invoices.document(march.reload())) == before
+    assert documents.content_hash(documents.stored(march.reload())) == before
     assert reconcile.check(tenant) == []
 
 
