@@ -14,18 +14,15 @@ from argparse import ArgumentParser
 from typing import Any
 from urllib.parse import urlsplit
 
-import honcho.manager
 import httpx
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import connections
 
-from console import alone, embedded, env, first_start, reachable, static_files
+from console import alone, embedded, env, first_start, keeper, reachable, static_files
 
 PYTHON = shlex.quote(sys.executable)
-# a training attempt saves a checkpoint and a model worker finishes its requests before they go
-honcho.manager.KILL_WAIT = 25
 
 
 class Command(BaseCommand):
@@ -96,7 +93,7 @@ class Command(BaseCommand):
             "PYTHONUNBUFFERED": "1",
         }
         welcome = first_start.welcome()
-        manager = honcho.manager.Manager()
+        manager = keeper.Keeper()
         for name, command in processes(host, port, gateway_port).items():
             # the gateway faces the world and asks no database: it gets no password to lose
             hidden = {"DATABASE_URL", "TAUON_MASTER_KEY", "TAUON_SECRET_KEY"} if name == "gateway" else set()
