@@ -14,7 +14,7 @@ from jobs.gateway.traffic import STICKY
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_REQUEST_ID = re.compile(rb"^[0-9A-Za-z._-]{8,64}$")
+REQUEST_ID = re.compile(rb"^[0-9A-Za-z._-]{8,64}$")
 _JSON = (b"application/json", b"application/vnd.api+json")
 
 
@@ -25,8 +25,8 @@ class Disconnected(Exception):
 class Call:
     """A thin view of the ASGI scope; headers are read in one pass."""
 
-    __slots__ = ("_receive", "_send", "authorization", "binary", "content_type", "encoding", "id", "length",
-                 "method", "path", "scope", "sticky")  # fmt: skip
+    __slots__ = ("_receive", "_send", "authorization", "content_type", "encoding", "id", "json_bytes", "length",
+                 "method", "path", "scope", "sticky", "timeout_ms")  # fmt: skip
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, fresh_id: str) -> None:
         self.scope = scope
@@ -34,7 +34,7 @@ class Call:
         self.path: str = scope["path"]
         self.id = fresh_id
         self.authorization = self.content_type = self.length = self.encoding = self.sticky = b""
-        self.binary = False
+        self.json_bytes = self.timeout_ms = b""
         self._receive, self._send = receive, send
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -46,10 +46,12 @@ class Call:
             elif name == b"content-encoding":
                 self.encoding = value
             elif name == b"inference-header-content-length":
-                self.binary = True
+                self.json_bytes = value
+            elif name == b"x-request-timeout-ms":
+                self.timeout_ms = value
             elif name == STICKY:
                 self.sticky = value
-            elif name == b"x-request-id" and _REQUEST_ID.match(value):
+            elif name == b"x-request-id" and REQUEST_ID.match(value):
                 self.id = value.decode()
 
     @property
@@ -63,22 +65,33 @@ class Call:
         """What decides which revision answers: the caller's own word, else the id of the request."""
         return self.sticky or self.id
 
-    def require_json(self) -> None:
-        """Refuse bodies that are not JSON before reading them."""
-        if self.binary or self.content_type.startswith(b"application/octet-stream"):
+    def kind(self, *also: bytes) -> bytes:
+        """The media type of the body; 415 unless it is JSON or named in `also` (`image/` takes any image)."""
+        if self.encoding not in (b"", b"identity"):
+            raise Problem(415, "unsupported_media_type", "Compressed bodies are not taken. Send plain ones.")
+        kind = self.content_type.split(b";", 1)[0].strip().lower()
+        if kind not in _JSON and kind != b"" and not any(kind.startswith(one) for one in also):
             raise Problem(
                 415,
                 "unsupported_media_type",
-                "Binary tensors are not taken here. Send tensors as JSON (tritonclient: binary_data=False).",
+                f"The body is {kind.decode('latin-1')}. Send Content-Type: application/json.",
             )
-        if self.encoding not in (b"", b"identity"):
-            raise Problem(415, "unsupported_media_type", "Compressed bodies are not taken. Send plain JSON.")
-        kind = self.content_type.split(b";", 1)[0].strip().lower()
-        if kind not in _JSON and kind != b"":
-            said = kind.decode("latin-1")
+        return kind or b"application/json"
+
+    def within_s(self, usual_s: float, most_s: float) -> float:
+        """How long the caller waits: what its header says, up to `most_s`; else the endpoint's own time."""
+        if not self.timeout_ms:
+            return usual_s
+        if not self.timeout_ms.isdigit() or not 1 <= int(self.timeout_ms) <= 3_600_000:
             raise Problem(
-                415, "unsupported_media_type", f"The body is {said}. Send Content-Type: application/json."
+                400, "bad_timeout", "X-Request-Timeout-Ms is a whole number of milliseconds above zero."
             )
+        return min(int(self.timeout_ms) / 1000, most_s)
+
+    async def gone(self) -> None:
+        """Return when the caller hangs up. Only once the body is read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def body(self, cap: int, timeout_s: float) -> bytes:
         """The whole body; stops reading as soon as it is larger than `cap`."""
@@ -107,8 +120,15 @@ class Call:
                 headers=[(b"connection", b"close")],
             ) from None
 
-    async def answer(self, status: int, body: bytes, headers: Headers | None = None) -> None:
-        await self._start(status, b"application/json", body, headers or [])
+    async def answer(
+        self,
+        status: int,
+        body: bytes,
+        headers: Headers | None = None,
+        *,
+        kind: bytes = b"application/json",
+    ) -> None:
+        await self._start(status, kind, body, headers or [])
 
     async def refuse(self, problem: Problem) -> None:
         body = problem.body(path=self.path, request_id=self.id)

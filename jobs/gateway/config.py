@@ -17,6 +17,9 @@ class Config:
     usage_dir: Path
     max_body_bytes: int = 1024 * 1024
     deadline_s: float = 30.0
+    header_s: float = 10.0  # a caller that needs longer for its headers is cut off
+    body_s: float = 30.0  # the same for a whole request
+    idle_s: float = 75.0  # a connection without a request is closed after that
     max_in_flight: int = 256  # of one worker; more are refused rather than queued
     failover_s: float = 10.0  # how long a request whose worker died waits for another one
     hold_s: float = 1.5  # how long a fresh request waits for a worker that is expected
@@ -37,6 +40,9 @@ class Config:
             usage_dir=var / "usage",
             max_body_bytes=_integer("TAUON_GATEWAY_MAX_BODY_BYTES", 1024 * 1024),
             deadline_s=_integer("TAUON_GATEWAY_DEADLINE_MS", 30_000) / 1000,
+            header_s=_integer("TAUON_GATEWAY_HEADER_MS", 10_000) / 1000,
+            body_s=_integer("TAUON_GATEWAY_BODY_MS", 30_000) / 1000,
+            idle_s=_integer("TAUON_GATEWAY_IDLE_MS", 75_000) / 1000,
             max_in_flight=_integer("TAUON_GATEWAY_MAX_IN_FLIGHT", 256),
             failover_s=_integer("TAUON_GATEWAY_FAILOVER_MS", 10_000) / 1000,
             hold_s=_integer("TAUON_GATEWAY_HOLD_MS", 1_500) / 1000,

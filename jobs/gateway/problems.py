@@ -29,8 +29,13 @@ class Problem(Exception):
         errors = []
         if self.pointer is not None:
             errors = [{"pointer": self.pointer, "code": self.code, "detail": self.detail}]
+        error: object = self.detail  # what clients of the v2 protocol show
+        if "/v1/" in path:  # and those of the OpenAI API
+            kind = "invalid_request_error" if self.status < 500 else "server_error"
+            error = {"message": self.detail, "type": kind, "param": self.pointer, "code": self.code}
         return json.dumps(
             {
+                "error": error,
                 "type": problem_type(self.code),
                 "title": self.code.replace("_", " ").capitalize(),
                 "status": self.status,
@@ -70,6 +75,12 @@ def wrong_method(allowed: str) -> Problem:
 
 def unavailable(code: str, detail: str, *, retry_after_s: int = 1) -> Problem:
     return Problem(503, code, detail, headers=[(b"retry-after", str(retry_after_s).encode())])
+
+
+def cannot_count() -> Problem:
+    return unavailable(
+        "cannot_count", "Usage cannot be written down here (is the disk full?). Nothing was charged."
+    )
 
 
 def too_large(cap: int) -> Problem:

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from redis.asyncio import Redis
@@ -33,6 +34,10 @@ class Route:
     workers: tuple[str, ...]
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
+    classes: list[str] = field(default_factory=list)
+    recipe: str = ""
+    deadline_s: float | None = None  # None: the gateway's own
+    most_at_once: int | None = None  # requests inside at the same time, in one gateway
     # other revisions of the same endpoint, each a route of its own; shares are basis points of the requests
     canary: Route | None = None
     canary_share: int = 0
@@ -50,9 +55,24 @@ class Token:
     expires: float | None
     whole_tenant: bool  # every endpoint of its tenant
     granted: frozenset[str]  # and these besides, wherever they are
+    per_minute: int | None = None  # its own rate, instead of the endpoint's
+    per_day: int | None = None
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()  # empty: it may call from anywhere
 
     def may_call(self, route: Route) -> bool:
         return (self.whole_tenant and self.tenant_id == route.tenant_id) or route.id in self.granted
+
+    def may_come_from(self, address: str) -> bool:
+        """Whether its list of addresses, if it has one, names the caller's."""
+        if not self.networks:
+            return True
+        try:
+            caller = ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(caller, IPv6Address) and caller.ipv4_mapped is not None:
+            caller = caller.ipv4_mapped
+        return any(caller in network for network in self.networks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +92,9 @@ class Snapshot:
                 expires=one["expires"],
                 whole_tenant=one["whole_tenant"],
                 granted=frozenset(one["granted"]),
+                per_minute=one.get("per_minute"),
+                per_day=one.get("per_day"),
+                networks=tuple(ip_network(network) for network in one.get("networks", ())),
             )
             for digest, one in raw["tokens"].items()
         }
@@ -91,6 +114,10 @@ def _route(key: str, one: dict[str, Any]) -> Route:
         workers=tuple(one["workers"]),
         inputs=one["interface"].get("inputs", []),
         outputs=one["interface"].get("outputs", []),
+        classes=one["interface"].get("classes", []),
+        recipe=one["interface"].get("recipe", ""),
+        deadline_s=one["deadline_ms"] / 1000 if one.get("deadline_ms") else None,
+        most_at_once=one.get("most_at_once"),
         sleeps=one.get("sleeps", False),
     )
     canary, shadow = one.get("canary"), one.get("shadow")
@@ -111,6 +138,7 @@ def _beside(main: Route, leg: dict[str, Any]) -> Route:
         workers=tuple(leg["workers"]),
         inputs=leg["interface"].get("inputs", []),
         outputs=leg["interface"].get("outputs", []),
+        classes=leg["interface"].get("classes", []),
     )
 
 

@@ -17,15 +17,20 @@ FIRST_RETRY_S = 0.02
 LAST_RETRY_S = 1.0
 AFTER_LOSS_S = 0.1
 
+Done = Callable[[Answer | None], None]
+
 
 class Worker:
     """One model worker by its address. Keeps connecting until it is let go."""
 
-    def __init__(self, address: str, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, address: str, announce: Callable[[], None], behind: Callable[[], None] = lambda: None
+    ) -> None:
         self.address = address
+        self._behind = behind
         self.stopping = False  # it said so itself: it finishes what it has and takes nothing new
         self._announce = announce
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._waiting: dict[int, Done] = {}
         self._number = 0
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -39,22 +44,35 @@ class Worker:
     def in_flight(self) -> int:
         return len(self._waiting)
 
-    async def ask(self, payload: bytes) -> Answer:
-        """Send one request and wait for its answer; WorkerLost if the connection breaks first."""
+    def send(self, payload: bytes, done: Done) -> int:
+        """Send one request; `done` hears its answer, or None if the connection breaks first."""
         if self._transport is None:
             raise WorkerLost
-        loop = asyncio.get_running_loop()
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting[number] = future
+        self._waiting[number] = done
         if not self._out:
-            loop.call_soon(self._flush)  # all requests of one turn of the loop in one write
+            asyncio.get_running_loop().call_soon(self._flush)  # one write for all of this turn of the loop
         self._out.append(frames.frame(number, payload))
+        return number
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this answer any more: the worker need not begin it."""
+        if self._waiting.pop(number, None) is not None and self._transport is not None:
+            if not self._out:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._out.append(frames.forget(number))
+
+    async def ask(self, payload: bytes) -> Answer:
+        """Send one request and wait for its answer; WorkerLost if the connection breaks first."""
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        number = self.send(payload, lambda answer: None if future.done() else future.set_result(answer))
         try:
-            return await future
+            answer = await future
         finally:
-            # answered, timed out or given up: a late answer finds nobody and is dropped
-            self._waiting.pop(number, None)
+            self.forget(number)  # timed out or given up
+        if answer is None:
+            raise WorkerLost
+        return answer
 
     async def let_go(self) -> None:
         """Stop connecting; what is in flight may still be answered."""
@@ -71,10 +89,13 @@ class Worker:
             self._transport.write(b"".join(self._out))
         self._out.clear()
 
-    def _answered(self, number: int, answer: Answer) -> None:
-        future = self._waiting.get(number)
-        if future is not None and not future.done():
-            future.set_result(answer)
+    def _answered(self, answers: list[tuple[int, Answer]]) -> None:
+        """Everything one read brought; those who answer callers by themselves do so in one go behind it."""
+        for number, answer in answers:
+            done = self._waiting.pop(number, None)
+            if done is not None:
+                done(answer)
+        self._behind()
 
     def _connected(self, transport: asyncio.Transport) -> None:
         self._transport, self.stopping = transport, False
@@ -83,10 +104,10 @@ class Worker:
     def _lost(self) -> None:
         self._transport = None
         self._out.clear()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(WorkerLost())
+        lost, self._waiting = list(self._waiting.values()), {}
         self._announce()
+        for done in lost:
+            done(None)
 
     async def _keep_connected(self) -> None:
         loop = asyncio.get_running_loop()
@@ -117,8 +138,7 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         answers, self._buffer = frames.take(self._buffer + data if self._buffer else data)
-        for number, answer in answers:
-            self._worker._answered(number, answer)
+        self._worker._answered(answers)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._worker._lost()
@@ -126,9 +146,10 @@ class _Line(asyncio.Protocol):
 
 
 class Workers:
-    """Every worker the present snapshot names."""
+    """Every worker the present snapshot names. `behind` is called behind each read of answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, behind: Callable[[], None] = lambda: None) -> None:
+        self._behind = behind
         self._workers: dict[str, Worker] = {}
         self._news = asyncio.Event()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -137,7 +158,7 @@ class Workers:
         """Connect to new addresses, let go of those no longer named."""
         wanted = set(addresses)
         for address in wanted - self._workers.keys():
-            self._workers[address] = Worker(address, self._announce)
+            self._workers[address] = Worker(address, self._announce, self._behind)
         for address in self._workers.keys() - wanted:
             task = asyncio.get_running_loop().create_task(self._workers.pop(address).let_go())
             self._leaving.add(task)

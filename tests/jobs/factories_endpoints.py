@@ -164,7 +164,8 @@ class Gateway:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "uvicorn", "jobs.gateway:app", "--port", str(self.port),
-                "--no-access-log", "--log-level", "warning",
+                "--http", "jobs.gateway.http:Protocol", "--loop", "uvloop", "--no-access-log",
+                "--log-level", "warning",
             ],
             env=environment,
             cwd=settings.BASE_DIR,

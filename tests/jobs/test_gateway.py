@@ -85,13 +85,11 @@ def test_wrong_methods_and_addresses_are_named(shared: House) -> None:
 
 
 def test_bodies_that_are_not_json_are_refused_before_they_are_read(shared: House) -> None:
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/octet-stream"):
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "image/png"):
         refused = shared.post(content=b"{}", headers={"Content-Type": kind})
         assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media_type")
     gzip = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     assert shared.post(content=b"x", headers=gzip).status_code == 415
-    binary = {"Content-Type": "application/json", "Inference-Header-Content-Length": "10"}
-    assert "binary_data=False" in shared.post(content=b"{}", headers=binary).json()["detail"]
 
 
 def test_a_large_body_is_refused_with_and_without_a_stated_length(shared: House) -> None:

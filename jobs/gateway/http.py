@@ -1,0 +1,452 @@
+"""HTTP for `uvicorn --http jobs.gateway.http:Protocol`: infer requests the short way, the rest through ASGI.
+
+Nearly every request is the same: POST to an infer address, a known token, a small JSON body, a worker at hand.
+Such a one goes from the parser to the worker and back without a task or a queue in between; what is out of the
+ordinary in any way is handed to the ASGI app, body and all. Both ways answer alike.
+
+Who sends headers or a body too slowly is cut off, and connections nobody uses are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from jobs.gateway import admission, asking, frames, limits, problems, usage
+from jobs.gateway.app import Gateway
+from jobs.gateway.call import REQUEST_ID
+from jobs.gateway.frames import Answer, WorkerLost
+from jobs.gateway.problems import Headers, Problem
+from jobs.gateway.snapshot import Route, Snapshot, Token
+from jobs.gateway.traffic import STICKY
+from jobs.gateway.workers import Worker
+
+log = logging.getLogger("tauon.gateway")
+
+SHORT_BODY = 64 * 1024  # larger bodies go the long way, which pauses the sender
+HEAD_LIMIT = 64 * 1024
+LOOK_EVERY_S = 0.25
+LINGER_S = 0.5  # at the end of a gateway: a request that is on its way already is still answered
+_JSON = b"application/json"
+_ODD = frozenset(
+    (b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"inference-header-content-length",
+     b"x-request-timeout-ms")
+)  # fmt: skip
+
+
+class Short:
+    """One infer request on the short way. To uvicorn's protocol it looks like one of its own cycles."""
+
+    __slots__ = ("began", "body", "disconnected", "headers", "id", "keep_alive", "leg", "line", "more_body",
+                 "number", "protocol", "response_complete", "route", "standing", "token", "until", "url",
+                 "word", "worker")  # fmt: skip
+
+    def __init__(self, protocol: Protocol, route: Route, token: Token, call_id: str) -> None:
+        self.protocol, self.route, self.leg, self.token, self.id = protocol, route, route, token, call_id
+        self.url, self.headers = protocol.url, protocol.headers
+        self.word: str | bytes = call_id
+        self.body = b""
+        self.more_body = True
+        self.disconnected = self.response_complete = False
+        self.keep_alive = True
+        self.worker: Worker | None = None
+        self.standing: Headers = []
+        self.line = ""
+        self.number = 0
+        self.began = self.until = 0.0
+
+    @property
+    def message_event(self) -> Short:
+        return self
+
+    def set(self) -> None:
+        """uvicorn rings this when the connection is lost: the request leaves the queue."""
+        if self.disconnected and not self.response_complete:
+            self.end()
+            if self.worker is not None:
+                self.worker.forget(self.number)
+
+    def end(self) -> None:
+        self.response_complete = True
+        if self.worker is not None:
+            self.protocol.front.inside.discard(self)
+            self.protocol.gateway.pulse.leave(self.route.id)
+
+    def answered(self, answer: Answer | None) -> None:
+        """The worker has spoken, or is lost (None)."""
+        try:
+            self.protocol.front.take(self, answer)
+        except Exception:
+            log.exception("request %s failed", self.id)
+            self.protocol.refuse(
+                self, Problem(500, "internal_error", "Something broke here. It was written down.")
+            )
+
+
+class Front:
+    """What all connections of one gateway share: the addresses of the short way, and the answers on their way out."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.addresses: dict[bytes, Route] = {}
+        self.inside: set[Short] = set()
+        self.connections: set[Protocol] = set()
+        self._out: list[tuple[Short, Answer]] = []
+        self._usual: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+        gateway.behind_answers = self.send
+        gateway.on_routes = self.follow
+        if hasattr(gateway, "follower"):
+            self.follow(gateway.follower.current)
+        self._look_soon()
+
+    def follow(self, snapshot: Snapshot) -> None:
+        self.addresses = {
+            f"/t/{key}/v2/models/{route.slug}/infer".encode(): route for key, route in snapshot.routes.items()
+        }
+
+    def take(self, short: Short, answer: Answer | None) -> None:
+        gateway = self.gateway
+        if short.response_complete:
+            return
+        leg = short.leg
+        us = int((time.monotonic() - short.began) * 1e6)
+        if answer is None or answer.status == 503:
+            if answer is None:
+                gateway.pulse.of(leg.id, leg.model_version).answered(500, 0, us)
+                gateway.follower.refresh_soon()
+            elif short.worker is not None:
+                short.worker.stopping = b"stopping" in answer.body
+            short.protocol.hand_over(short)  # the long way knows what to do about it
+            return
+        gateway.pulse.of(leg.id, leg.model_version).answered(answer.status, answer.rows, us)
+        if answer.status != 200:
+            short.protocol.refuse(short, asking.refusal(answer, short.standing))
+            return
+        short.line = usage.line(short.id, leg, short.token, answer, us, at=_now())
+        self._out.append((short, answer))
+
+    def send(self) -> None:
+        """Write down all answers of one read from a worker in one go, then send them."""
+        if not self._out:
+            return
+        out, self._out = self._out, []
+        try:
+            self.gateway.usage.append("".join([short.line for short, _ in out]).encode())
+        except OSError as error:
+            log.error("usage cannot be written down: %s", error)
+            for short, _ in out:
+                short.protocol.refuse(short, problems.cannot_count())
+            return
+        for short, answer in out:
+            short.protocol.answer(short, answer)
+
+    def usual_head(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The headers every answer carries (`date`, `server`); uvicorn makes a new list each second."""
+        if self._usual[0] is not headers:
+            self._usual = (headers, b"".join([b"%b: %b\r\n" % header for header in headers]))
+        return self._usual[1]
+
+    def _look_soon(self) -> None:
+        asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        """Requests past their deadline, callers that are too slow, connections nobody uses."""
+        self._look_soon()
+        now = time.monotonic()
+        for short in [one for one in self.inside if now > one.until]:
+            if short.worker is not None:
+                short.worker.forget(short.number)
+            leg = short.leg
+            self.gateway.pulse.of(leg.id, leg.model_version).answered(504, 0, int((now - short.began) * 1e6))
+            within_s = short.route.deadline_s or self.gateway.config.deadline_s
+            short.protocol.refuse(short, asking.too_late(within_s, short.standing))
+        config = self.gateway.config
+        for connection in list(self.connections):
+            connection.look(now, header_s=config.header_s, body_s=config.body_s, idle_s=config.idle_s)
+
+
+_front: Front | None = None
+
+
+def front_of(app: Any) -> Front:
+    """The one front of this process; the app may be wrapped in uvicorn's own middleware."""
+    global _front
+    while not isinstance(app, Gateway):
+        app = app.app
+    if _front is None or _front.gateway is not app:
+        _front = Front(app)
+    return _front
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection of a caller."""
+
+    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
+        self.front = front_of(self.app)
+        self.gateway = self.front.gateway
+        self._since = time.monotonic()  # of what the connection is doing now
+        self._reading = False  # a request is on its way in
+        self._in_headers = False
+        self._head_bytes = 0
+        self._leaving = False  # the gateway is being stopped
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", transport))
+        self.front.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.front.connections.discard(self)
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self._reading = self._in_headers = True
+        self._head_bytes = 0
+        self._since = time.monotonic()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > HEAD_LIMIT:
+            self._cut_off(431, "headers_too_large", f"The headers hold more than {HEAD_LIMIT} bytes.")
+            return
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        if self.transport.is_closing():
+            return
+        short = self._short()
+        if short is not None:
+            self.cycle = cast("RequestResponseCycle", short)
+        else:
+            self._long()
+        if self._leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if type(cycle) is Short:
+            cycle.body = cycle.body + body if cycle.body else body
+        elif cycle is not None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._reading = False
+        self._since = time.monotonic()
+        cycle: Any = self.cycle
+        if type(cycle) is not Short:
+            if cycle is not None:
+                super().on_message_complete()
+        elif not cycle.response_complete:
+            cycle.more_body = False
+            self._go(cycle)
+
+    def _long(self) -> None:
+        """What uvicorn itself does when the headers are there."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.headers.extend(headers)
+        self.url, self.expect_100_continue = url, expects
+        super().on_headers_complete()
+
+    # -- the short way ---------------------------------------------------------------------------------------
+
+    def _short(self) -> Short | None:
+        """This request as a short one, if there is nothing special about it."""
+        route = self.front.addresses.get(self.url)
+        if route is None or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+            return None
+        if (
+            self.cycle is not None and not self.cycle.response_complete
+        ) or not self.parser.should_keep_alive():
+            return None
+        authorization = length = b""
+        call_id, word = "", b""
+        for name, value in self.headers:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"content-length":
+                length = value
+            elif name == b"content-type":
+                if value[:16] != _JSON:
+                    return None
+            elif name in _ODD:
+                return None
+            elif name == STICKY:
+                word = value
+            elif name == b"x-request-id" and REQUEST_ID.match(value):
+                call_id = value.decode()
+        if not length.isdigit() or not 0 < int(length) <= min(SHORT_BODY, self.gateway.config.max_body_bytes):
+            return None
+        try:
+            token = admission.token_of(authorization, self.gateway.follower.current)
+        except Problem:
+            return None
+        if token is None or token.per_day or token.networks or not (route.public or token.may_call(route)):
+            return None
+        short = Short(self, route, token, call_id or self.gateway.fresh_id())
+        short.word = word or short.id
+        return short
+
+    def _go(self, short: Short) -> None:
+        """Admit it and hand it to a worker; whatever stands in the way is the business of the long way."""
+        gateway, route = self.gateway, short.route
+        leg = route if route.canary is None else gateway.asking.leg(route, short.word)
+        worker = gateway.workers.pick(leg.workers)
+        if (
+            worker is None
+            or worker.in_flight >= gateway.config.max_in_flight
+            or admission.is_full(route, gateway.pulse)
+        ):
+            self.hand_over(short)
+            return
+        most = admission.rate_of(route, short.token)
+        verdict = gateway.limits.take(short.token.id, route.id, most)
+        if verdict is None or not verdict.passed:
+            self.hand_over(short)
+            return
+        short.standing = limits.headers(most, verdict)
+        short.leg, short.began = leg, time.monotonic()
+        within_s = route.deadline_s or gateway.config.deadline_s
+        short.until = short.began + within_s
+        try:
+            payload = frames.envelope(b"J", short.body, within_ms=int(within_s * 1000))
+            short.number = worker.send(payload, short.answered)
+        except WorkerLost:
+            self.hand_over(short)
+            return
+        short.worker = worker
+        self.front.inside.add(short)
+        gateway.pulse.enter(route.id)
+        if route.shadow is not None:
+            gateway.shadows.ask(route, payload, short.word)
+
+    def hand_over(self, short: Short) -> None:
+        """Go the long way with what was read."""
+        short.end()
+        if self.transport.is_closing():
+            return
+        cycle = self._cycle_of(short)
+        if cast("Any", self.cycle) is short:
+            self.cycle = cycle
+            self._start_asgi_task(cycle, self.app)
+        else:  # another request came behind it and waits in the pipeline
+            self.pipeline.append((cycle, self.app))
+            self.on_response_complete()
+
+    def _cycle_of(self, short: Short) -> RequestResponseCycle:
+        """The short request as one of uvicorn's own kind, its body already there."""
+        next_one = self.url, self.headers, self.expect_100_continue, self.scope
+        super().on_message_begin()
+        scope, headers = self.scope, self.headers
+        self.url, self.headers, self.expect_100_continue, self.scope = next_one
+        headers.extend(short.headers)
+        scope["method"] = "POST"
+        scope["path"] = short.url.decode()
+        scope["raw_path"] = short.url
+        scope["query_string"] = b""
+        cycle = RequestResponseCycle(
+            scope=scope, transport=self.transport, flow=self.flow, logger=self.logger,
+            access_logger=self.access_logger, access_log=self.access_log,
+            default_headers=self.server_state.default_headers, message_event=asyncio.Event(),
+            expect_100_continue=False, keep_alive=short.keep_alive, on_response=self.on_response_complete,
+        )  # fmt: skip
+        cycle.body = bytearray(short.body)
+        cycle.more_body = False
+        cycle.message_event.set()
+        return cycle
+
+    # -- answering -------------------------------------------------------------------------------------------
+
+    def answer(self, short: Short, answer: Answer) -> None:
+        if not short.response_complete:
+            self._write(short, b"200 OK", _JSON, answer.body, short.standing)
+
+    def refuse(self, short: Short, problem: Problem) -> None:
+        if not short.response_complete:
+            body = problem.body(path=short.url.decode(), request_id=short.id)
+            status = STATUS_LINE[problem.status][9:-2]
+            self._write(short, status, b"application/problem+json", body, problem.headers)
+
+    def _write(self, short: Short, status: bytes, kind: bytes, body: bytes, headers: Headers) -> None:
+        short.end()
+        if self.transport.is_closing():
+            return
+        self.transport.write(
+            b"HTTP/1.1 %b\r\n%bcontent-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
+            b"x-request-id: %b\r\nx-content-type-options: nosniff\r\n%b%b\r\n%b"
+            % (
+                status,
+                self.front.usual_head(self.server_state.default_headers),
+                kind,
+                len(body),
+                short.id.encode(),
+                b"".join([b"%b: %b\r\n" % header for header in headers]),
+                b"" if short.keep_alive else b"connection: close\r\n",
+                body,
+            )
+        )
+        if not short.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn does it, but for the timer: `look` closes what nobody uses."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._since = time.monotonic()
+        if self.pipeline:
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self.flow.read_paused:
+            self.flow.resume_reading()
+
+    # -- patience --------------------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """The gateway is being stopped: answer what is here or on its way, then close."""
+        self._leaving = True
+        self._since = time.monotonic()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
+    def look(self, now: float, *, header_s: float, body_s: float, idle_s: float) -> None:
+        """Cut off who is too slow, close what nobody uses. Called a few times a second."""
+        took_s = now - self._since
+        if self._reading:
+            if self._in_headers and took_s > header_s:
+                self._cut_off(408, "headers_too_slow", f"The headers did not arrive within {header_s:g} s.")
+            elif took_s > body_s + 1:  # the long way has said so itself by then
+                self._cut_off(408, "body_too_slow", f"The body did not arrive within {body_s:g} s.")
+        elif (self.cycle is None or self.cycle.response_complete) and took_s > (
+            LINGER_S if self._leaving else idle_s
+        ):
+            self.transport.close()
+
+    def _cut_off(self, status: int, code: str, detail: str) -> None:
+        if self.transport.is_closing():
+            return
+        body = Problem(status, code, detail).body(path="", request_id=self.gateway.fresh_id())
+        self.transport.write(
+            STATUS_LINE[status]
+            + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+            + body
+        )
+        self.transport.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
