@@ -143,7 +143,7 @@ def processes(host: str, port: int, gateway_port: int) -> dict[str, str]:
     return {
         "web": f"{PYTHON} -m daphne -b {host} -p {port} --access-log /dev/null console.asgi:application",
         "gateway": f"{PYTHON} -m uvicorn jobs.gateway:app --host {host} --port {gateway_port} "
-        "--loop uvloop --http httptools --no-access-log --log-level warning",
+        "--loop uvloop --http jobs.gateway.http:Protocol --no-access-log --log-level warning",
         "control": f"{celery} worker -Q control -n control@%h -P threads -c 4 --loglevel WARNING",
         # threads: an attempt only watches its gang; the work is in processes of their own
         "runs": f"{celery} worker -Q runs -n runs@%h -P threads -c {max(4, settings.LOCAL_PROCESSES)} --loglevel WARNING",
