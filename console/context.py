@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from billing.services import budgets
 from console import formats
-from jobs.models import Job
+from jobs.models import Dataset, Endpoint, Job, Model
 from tenants.actor import NOBODY, Actor
 from tenants.models import Membership, Tenant
 from tenants.models.tenants import ROLE_CHOICES
@@ -58,6 +58,13 @@ ACCOUNT = (
     Place(_("Audit log"), "tenants:audit_list", "scroll-text", "audit.view", ("tenants:audit_",)),
 )
 PLATFORM = (Place(_("Reports"), "billing:report", "chart-pie", "platform.reports", ("billing:report",)),)
+# lists of what may also be shared with somebody from elsewhere
+SHARED: dict[str, Any] = {
+    "jobs:job_list": Job,
+    "jobs:dataset_list": Dataset,
+    "jobs:model_list": Model,
+    "jobs:endpoint_list": Endpoint,
+}
 GROUPS = ((_("Work"), WORK), (_("Account"), ACCOUNT), (_("Platform"), PLATFORM))
 
 # what the scripts say; msgid -> translation, read through window.tauon.word()
@@ -140,10 +147,15 @@ def running_jobs(actor: Actor) -> int:
 
 
 def may_open(actor: Actor, place: Place) -> bool:
-    """Whether the actor's role shows this place at all."""
+    """Whether the actor's role shows this place at all, or something there is shared with them."""
     if place.permission.startswith("platform."):
         return actor.may(place.permission)
-    return actor.tenant is not None and actor.may(place.permission)
+    if actor.tenant is not None and actor.may(place.permission):
+        return True
+    if place.view == "console:overview":  # without a tenant it is the list of what is shared
+        return actor.tenant is None and any(may_open(actor, one) for one in WORK if one is not place)
+    model = SHARED.get(place.view)
+    return model is not None and model.objects.visible_to(actor).exists()
 
 
 def tenants_of(actor: Actor) -> list[Tenant]:

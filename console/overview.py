@@ -15,12 +15,13 @@ from billing.models import UsageDay
 from billing.services import reports
 from console import formats
 from console.context import budget_meter, link
-from jobs.models import Dataset, Endpoint, Job
+from jobs.models import Dataset, Endpoint, Job, Model
 from jobs.states import EndpointStatus, JobStatus
 from tenants.actor import Actor
 from tenants.models import ApiToken, AuditEntry, Invitation, Membership
 
 ROWS = 6
+SHARED_ROWS = 50
 ACTIVITY_ROWS = 8
 PAGES = {
     "job": "jobs:job_detail",
@@ -81,6 +82,22 @@ def moving_jobs(actor: Actor) -> QuerySet[Job]:
         .select_related("created_by")
         .order_by(F("started_at").asc(nulls_last=True), "created_at")
     )
+
+
+def shared(actor: Actor) -> list[dict[str, Any]]:
+    """What people of other tenants let somebody without a tenant see, by kind."""
+    kinds = (
+        (_("Datasets"), "database", Dataset),
+        (_("Jobs"), "rocket", Job),
+        (_("Models"), "box", Model),
+        (_("Endpoints"), "radio-tower", Endpoint),
+    )
+    found = []
+    for title, icon, kind in kinds:
+        rows = kind.objects.visible_to(actor).select_related("tenant").order_by("-created_at", "-pk")
+        if rows.exists():
+            found.append({"title": title, "icon": icon, "rows": rows[:SHARED_ROWS]})
+    return found
 
 
 def moving(actor: Actor) -> dict[str, Any]:

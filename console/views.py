@@ -28,9 +28,11 @@ log = logging.getLogger(__name__)
 
 
 def overview(request: Request) -> HttpResponse:
-    """The first page; somebody without a tenant is taken to make one."""
+    """The first page; somebody without a tenant sees what was shared with them, or is taken to make one."""
     actor = request.actor
     if actor.tenant is None:
+        if kinds := read.shared(actor):
+            return render(request, "console/shared.html", {"kinds": kinds})
         return redirect("tenants:tenant_new")
     steps = read.checklist(actor)
     done = sum(step["done"] for step in steps)

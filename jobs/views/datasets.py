@@ -26,7 +26,7 @@ from tenants.errors import Refused
 from tenants.forms import add_faults
 from tenants.http import Request
 from tenants.permissions import allowed, require
-from tenants.views.common import needs_tenant
+from tenants.views.common import needs_something_to_see, needs_tenant
 
 LINEAGE = 8
 CLASS_BARS = 50
@@ -38,7 +38,7 @@ EXAMPLES = {
 }
 
 
-@needs_tenant
+@needs_something_to_see(Dataset)
 def dataset_list(request: Request) -> HttpResponse:
     seen = Dataset.objects.visible_to(request.actor)
     if not seen.exists():

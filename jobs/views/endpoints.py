@@ -34,12 +34,12 @@ from tenants.errors import Refused
 from tenants.forms import add_faults
 from tenants.http import Request
 from tenants.permissions import allowed, require
-from tenants.views.common import needs_tenant
+from tenants.views.common import needs_something_to_see, needs_tenant
 
 TABS = ("try", "revisions", "settings")
 
 
-@needs_tenant
+@needs_something_to_see(Endpoint)
 @require_GET
 def endpoint_list(request: Request) -> HttpResponse:
     seen = Endpoint.objects.visible_to(request.actor)

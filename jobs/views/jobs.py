@@ -21,7 +21,8 @@ from django.views.decorators.http import require_GET, require_POST
 from billing.services.reports import cost_of
 from jobs.compute import backend
 from jobs.forms_datasets import ShareForm
-from jobs.forms_jobs import RECIPES, JobFilter, JobForm, initial_of
+from jobs.forms_columns import RECIPES
+from jobs.forms_jobs import JobFilter, JobForm, initial_of, take_usual
 from jobs.models import Job
 from jobs.services import jobs as service
 from jobs.services import live_page
@@ -32,7 +33,7 @@ from jobs.views.sharing import share_context, share_with, unshare_from
 from tenants.errors import Refused
 from tenants.http import Request
 from tenants.permissions import allowed, require
-from tenants.views.common import needs_tenant
+from tenants.views.common import needs_something_to_see, needs_tenant
 
 TABS = (
     ("overview", gettext_lazy("Overview"), "chart-line"),
@@ -42,7 +43,7 @@ TABS = (
 )
 
 
-@needs_tenant
+@needs_something_to_see(Job)
 @require_GET
 def job_list(request: Request) -> HttpResponse:
     actor = request.actor
@@ -99,13 +100,20 @@ def job_new_data(request: Request) -> HttpResponse:
         posted["dataset"] = form.versions[0].public_id
         form = JobForm(request.actor, posted)
     known = {name for name, _label in form.fields["label"].widget.choices}
-    for name in ("label", "text"):
-        if posted.get(name) not in known:
-            posted[name] = form.initial.get(name) or ""
+    for name in COLUMNS:
+        if posted.get(name) not in known or name not in form.roles:
+            posted.pop(name, None)
+    switched = request.htmx.trigger_name == "recipe"
+    if switched:
+        take_usual(posted, form.chosen_recipe)
+    form = JobForm(request.actor, posted)
+    for name in form.roles:
+        posted.setdefault(name, form.initial.get(name) or "")
     posted.setlist("features", [one for one in posted.getlist("features") if one in known])
     form = JobForm(request.actor, posted)
     form.forget_errors()  # nobody has asked yet whether it is right
-    return render(request, "jobs/jobs/_data.html", {"form": form, "upload_url": reverse("jobs:dataset_new")})
+    context = {"form": form, "upload_url": reverse("jobs:dataset_new"), "switched": switched}
+    return render(request, "jobs/jobs/_data.html", context)
 
 
 @needs_tenant

@@ -22,10 +22,10 @@ from jobs.views.sharing import share_context, share_with, unshare_from
 from jobs.words import recipe_label
 from tenants.http import Request
 from tenants.permissions import allowed, require
-from tenants.views.common import needs_tenant
+from tenants.views.common import needs_something_to_see
 
 
-@needs_tenant
+@needs_something_to_see(Model)
 @require_GET
 def model_list(request: Request) -> HttpResponse:
     seen = Model.objects.visible_to(request.actor)

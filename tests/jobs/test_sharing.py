@@ -6,9 +6,10 @@ import pytest
 
 from tenants.models import ApiToken
 from tenants.roles import GRANTABLE
+from tenants.services import grants
 from tenants.wording import GRANT_WORDS, grant_words
 from tests.architecture.world import build
-from tests.factories import make_token
+from tests.factories import make_tenant, make_token, make_user
 from tests.jobs.factories_registry import make_model
 
 NOUNS = ("dataset", "job", "model", "endpoint")
@@ -98,3 +99,39 @@ def test_who_sees_a_shared_job_is_not_sent_to_a_model_they_may_not_see(as_ana, b
     guests = browser_of(cy).get(page).content.decode()
     assert "Result" in guests and "Open the report" not in guests and "/clone" not in guests
     assert "Open the report" in browser_of(ana).get(page).content.decode()
+
+
+@pytest.fixture
+def dee(db):
+    """Somebody who signed up and belongs to no tenant."""
+    return make_user("dee@example.org")
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_who_has_no_tenant_sees_what_is_shared_and_is_not_made_to_make_one(
+    noun, world, browser_of, as_ana, dee
+):
+    there = browser_of(dee)
+    for path in ("/", f"/{noun}s/"):
+        assert there.get(path).headers.get("Location") == "/tenants/new", "nothing is shared yet"
+    grants.share(as_ana, world[noun], permission=f"{noun}s.view", with_email=dee.email)
+    page = world[noun].get_absolute_url()
+    for path in ("/", f"/{noun}s/"):
+        shown = there.get(path)
+        assert shown.status_code == 200, path
+        text = shown.content.decode()
+        assert f'href="{page}"' in text, path
+        assert f'<a href="/{noun}s/"' in text, "the navigation leads there"
+    assert there.get(page).status_code == 200
+    others = [one for one in NOUNS if one != noun]
+    assert all(there.get(f"/{one}s/").headers.get("Location") == "/tenants/new" for one in others)
+    assert not any(f'<a href="/{one}s/"' in text for one in others)
+
+
+def test_who_may_only_see_money_finds_what_is_shared_with_them(world, browser_of, as_ana, ana):
+    clerk = make_user("bill@example.org", tenant=make_tenant("Third"), role="billing")
+    there = browser_of(clerk)
+    assert '<a href="/datasets/"' not in there.get("/").content.decode()
+    grants.share(as_ana, world["dataset"], permission="datasets.view", with_email=clerk.email)
+    assert '<a href="/datasets/"' in there.get("/").content.decode()
+    assert world["dataset"].get_absolute_url() in there.get("/datasets/").content.decode()
