@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from django import forms
 from django.forms.utils import ErrorDict
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from jobs.forms_columns import RECIPES, ColumnFields
 from jobs.forms_training import TrainingFields, initial_training
 from jobs.models import DatasetVersion
 from jobs.spec_data import FITS, column_names
@@ -21,19 +24,10 @@ from trainer.contract import (
     Method,
     Precision,
     Recipe,
+    usual,
 )
 
 _HYPER, _COMPRESSION = HyperParameters(), CompressionSpec()
-RECIPES = [
-    (Recipe.IMAGE, _("Images"), _("A picture in, its class out. From a zip of class folders."), "image"),
-    (
-        Recipe.TEXT,
-        _("Text"),
-        _("A sentence or article in, its topic out. English, Chinese and others."),
-        "file-text",
-    ),
-    (Recipe.TABULAR, _("Table"), _("Columns in, one of them predicted. Missing values are fine."), "table"),
-]
 METHODS = [
     (Method.INT8, _("int8: smaller numbers, about a quarter of the size")),
     (Method.PRUNE, _("Pruning: the least important weights become zero")),
@@ -56,28 +50,14 @@ POINTERS = {
     "/training/early_stopping/metric": "watched_metric",
     "/training/early_stopping": "patience",
 }
-LIKELY_LABELS = ("label", "class", "target", "category", "kind", "species", "topic", "y")
 
 
-class JobForm(TrainingFields):
+class JobForm(ColumnFields, TrainingFields):
     name = forms.CharField(label=_("Name"), max_length=120)
     recipe = forms.ChoiceField(
         label=_("Recipe"), choices=[(one[0], one[1]) for one in RECIPES], widget=forms.RadioSelect
     )
     dataset = forms.CharField(label=_("Dataset"), widget=forms.Select)
-    label = forms.CharField(
-        label=_("Label column"),
-        required=False,
-        widget=forms.Select,
-        help_text=_("What the model learns to say."),
-    )
-    text = forms.CharField(label=_("Text column"), required=False, widget=forms.Select)
-    features = forms.MultipleChoiceField(
-        label=_("Feature columns"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-        help_text=_("None ticked: every column but the label."),
-    )
     epochs = forms.IntegerField(
         label=_("Epochs"), initial=_HYPER.epochs, help_text=_("Times through the data.")
     )
@@ -146,40 +126,22 @@ class JobForm(TrainingFields):
         if extra_version is not None and extra_version.pk not in {one.pk for one in self.versions}:
             self.versions.append(extra_version)
         self.fields["dataset"].widget.choices = [(one.public_id, _choice(one)) for one in self.versions]
+        for name, value in asdict(usual(self.chosen_recipe)).items():
+            self.initial.setdefault(name, value)
         chosen = self["dataset"].value()
         self.version = next((one for one in self.versions if one.public_id == chosen), None)
         if self.version is None and self.versions and not (self.is_bound and chosen):
             self.version = self.versions[0]
-        self._offer_columns()
-
-    def _offer_columns(self) -> None:
-        columns = self.version.profile.get("columns", []) if self.version else []
-        names = [(name, name) for name in (column["name"] for column in columns)]
-        for name in ("label", "text"):
-            self.fields[name].widget.choices = names
-        posted = self["features"].value() or []
-        self.fields["features"].choices = names + [(one, one) for one in posted if (one, one) not in names]  # type: ignore[attr-defined]
-        if not self.is_bound or not self["label"].value():
-            self.initial.setdefault("label", likely_label(columns))
-        if not self.is_bound or not self["text"].value():
-            self.initial.setdefault("text", likely_text(columns, self.initial.get("label", "")))
+        self.offer_columns(self.version.profile.get("columns", []) if self.version else [])
 
     def spec_data(self) -> dict[str, Any]:
         """What the fields say, as the JSON that the API takes. Call it on a valid form."""
         said = self.cleaned_data
-        recipe = said["recipe"]
-        columns: dict[str, Any] = {}
-        if recipe != Recipe.IMAGE:
-            columns["label"] = said["label"]
-        if recipe == Recipe.TEXT:
-            columns["text"] = said["text"]
-        if recipe == Recipe.TABULAR:
-            columns["features"] = said["features"]
         return {
             "name": said["name"],
-            "recipe": recipe,
+            "recipe": said["recipe"],
             "dataset": said["dataset"],
-            "columns": columns,
+            "columns": self.columns_data(said),
             "hyperparameters": {
                 name: said[name]
                 for name in (
@@ -238,6 +200,14 @@ def newest_versions(actor: Actor, recipe: Recipe) -> list[DatasetVersion]:
     )
 
 
+def take_usual(posted: QueryDict, recipe: Recipe) -> None:
+    """Bring what is still at some recipe's usual value to the usual one of `recipe`; leave what was typed."""
+    for name, value in asdict(usual(recipe)).items():
+        untouched = {str(getattr(usual(other), name)) for other in Recipe}
+        if posted.get(name) in untouched:
+            posted[name] = str(value)
+
+
 def initial_of(spec: dict[str, Any]) -> dict[str, Any]:
     """A stored spec as initial values of the form, for a clone."""
     columns, limits = spec.get("columns", {}), spec.get("limits", {})
@@ -253,26 +223,9 @@ def initial_of(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def likely_label(columns: list[dict[str, Any]]) -> str:
-    """A guess that saves a click: a column named like one, else the last with few different values."""
-    for column in columns:
-        if column["name"].strip().lower() in LIKELY_LABELS:
-            return str(column["name"])
-    few = [column["name"] for column in columns if 2 <= (column.get("distinct") or 0) <= 50]
-    return str(few[-1]) if few else ""
-
-
-def likely_text(columns: list[dict[str, Any]], label: str) -> str:
-    """The text column with most different values."""
-    texts = [one for one in columns if one.get("type") == "text" and one["name"] != label]
-    if not texts:
-        return ""
-    return str(max(texts, key=lambda one: one.get("distinct") or 10**9)["name"])
-
-
 def _choice(version: DatasetVersion) -> str:
     rows = _("%(rows)s rows") % {"rows": f"{version.row_count:,}"}
     return f"{version.dataset.name} v{version.number} · {rows} · {version.get_format_display()}"
 
 
-__all__ = ["METHODS", "RECIPES", "JobFilter", "JobForm", "column_names", "initial_of"]
+__all__ = ["METHODS", "RECIPES", "JobFilter", "JobForm", "column_names", "initial_of", "take_usual"]

@@ -31,6 +31,7 @@ from trainer.contract import (
     Resources,
     TrainingSpec,
 )
+from trainer.contract import usual as usual_of
 
 __all__ = ["MIN_ROWS", "Columns", "JobSpec", "Limits"]
 
@@ -80,7 +81,7 @@ class JobSpec:
         values: dict[str, Any] = {
             "name": top.text("name", most=120),
             "columns": read_columns(parts["columns"], recipe, version),
-            "hyperparameters": _hyperparameters(parts["hyperparameters"], version),
+            "hyperparameters": _hyperparameters(parts["hyperparameters"], version, recipe),
             "training": training,
             "resources": _resources(parts["resources"], actor),
             "limits": _limits(parts["limits"]),
@@ -101,11 +102,7 @@ class JobSpec:
             "name": self.name,
             "recipe": str(self.recipe),
             "dataset": self.dataset,
-            "columns": {
-                "label": self.columns.label,
-                "text": self.columns.text,
-                "features": list(self.columns.features),
-            },
+            "columns": self.columns.to_dict(),
             "hyperparameters": asdict(self.hyperparameters),
             "training": asdict(self.training),
             "resources": {**asdict(self.resources), "precision": str(self.resources.precision)},
@@ -120,8 +117,8 @@ class JobSpec:
         }  # fmt: skip
 
 
-def _hyperparameters(part: Section, version: DatasetVersion | None) -> HyperParameters:
-    usual = HyperParameters()
+def _hyperparameters(part: Section, version: DatasetVersion | None, recipe: Recipe | None) -> HyperParameters:
+    usual = usual_of(recipe) if recipe else HyperParameters()
     holdout = part.number("holdout", usual.holdout)
     if not 0 < holdout < 1:
         part.fault("holdout", "range", _("The held-out share lies between 0 and 1, such as 0.2."))

@@ -163,6 +163,11 @@ class HyperParameters:
     seed: int = 7
 
 
+def usual(recipe: Recipe) -> HyperParameters:
+    """What a recipe is trained with when nobody says otherwise."""
+    return HyperParameters(**NEEDS[recipe].usual)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What the run gets. `processes` are those of all nodes together."""

@@ -23,9 +23,17 @@ def plain(amount: Decimal) -> str:
 
 class ColumnsIn(serializers.Serializer):
     label = serializers.CharField(  # type: ignore[assignment]
-        required=False, help_text="Column with the answer; images have none."
+        required=False, help_text="Column with the class or the number to predict; images have none."
     )
-    text = serializers.CharField(required=False, help_text="Column with the text, text recipe only.")
+    text = serializers.CharField(
+        required=False, help_text="Column with the text; for recommendation with the items' texts."
+    )
+    topic = serializers.CharField(required=False, help_text="sentiment-topic: the second thing to tell.")
+    answer = serializers.CharField(required=False, help_text="intent-retrieval: the ready answer.")
+    user = serializers.CharField(required=False, help_text="recommendation: who chose.")
+    item = serializers.CharField(required=False, help_text="recommendation: what was chosen.")
+    rating = serializers.CharField(required=False, help_text="recommendation: how it was liked, a number.")
+    time = serializers.CharField(required=False, help_text="recommendation: when, a number.")
     features = serializers.ListField(
         child=serializers.CharField(), required=False, help_text="Empty: every column but the label."
     )

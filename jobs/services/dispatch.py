@@ -37,6 +37,7 @@ from tenants.errors import DiskFull, IllegalMove, Refused
 from tenants.http import actor_from_user
 from trainer.contract import (
     CHECKPOINTS_DIR,
+    COLUMNS,
     CONTROL_FILE,
     MANIFEST_FILE,
     RESULT_DIR,
@@ -359,9 +360,8 @@ def run_spec(job: Job, attempt: Attempt, data: dict[str, str]) -> RunSpec:
         data=DataSpec(
             path=data["path"],
             format=data["format"],
-            label=columns["label"] or None,
-            text=columns["text"] or None,
             features=tuple(columns["features"]),
+            **{role: columns.get(role) or None for role in COLUMNS},
         ),
         hyperparameters=HyperParameters(**spec["hyperparameters"]),
         resources=Resources(

@@ -29,7 +29,17 @@ from trainer.contract import Recipe
 # Rough seconds on one CPU core, from runs on a small machine: for a price range, never for a bill.
 STARTUP_S = 8
 PER_VARIANT_S = 2
-PER_ROW_S = {Recipe.IMAGE: 60e-6, Recipe.TEXT: 120e-6, Recipe.TABULAR: 15e-6}
+PER_ROW_S = {
+    Recipe.IMAGE: 60e-6,
+    Recipe.TEXT: 120e-6,
+    Recipe.READER: 1e-3,
+    Recipe.TABULAR: 15e-6,
+    Recipe.REGRESSION: 15e-6,
+    Recipe.INTENT: 120e-6,
+    Recipe.SENTIMENT: 120e-6,
+    Recipe.RECOMMEND: 250e-6,
+    Recipe.LANGUAGE: 4e-3,
+}
 PER_STEP_S = 1.5e-3
 GPU_SPEED = 8
 

@@ -20,8 +20,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from billing.services.reports import cost_of
 from jobs.compute import backend
-from jobs.forms_datasets import ShareForm
 from jobs.forms_columns import RECIPES
+from jobs.forms_datasets import ShareForm
 from jobs.forms_jobs import JobFilter, JobForm, initial_of, take_usual
 from jobs.models import Job
 from jobs.services import jobs as service
@@ -34,6 +34,7 @@ from tenants.errors import Refused
 from tenants.http import Request
 from tenants.permissions import allowed, require
 from tenants.views.common import needs_something_to_see, needs_tenant
+from trainer.contract import COLUMNS
 
 TABS = (
     ("overview", gettext_lazy("Overview"), "chart-line"),

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from trainer.contract import DataSpec
 from trainer.contract import Recipe as Name
 from trainer.data import Columns, Rows
-from trainer.recipes import image, intents, regression, sentiment, tabular, text
+from trainer.recipes import image, intents, recommend, regression, sentiment, tabular, text
 from trainer.tasks import Classification
 
 Array = npt.NDArray[np.generic]
@@ -53,6 +53,7 @@ _RECIPES: dict[Name, Any] = {
     Name.REGRESSION: regression,
     Name.INTENT: intents,
     Name.SENTIMENT: sentiment,
+    Name.RECOMMEND: recommend,
 }
 
 

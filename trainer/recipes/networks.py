@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from trainer.contract import Recipe
 from trainer.recipes import tabular
+from trainer.recipes.towers import TwoTowers
 
 TEXT_WIDTH = 32
 
@@ -149,6 +150,7 @@ _NETWORKS: dict[Recipe, type[nn.Module]] = {
     Recipe.REGRESSION: Amount,
     Recipe.INTENT: TextBag,
     Recipe.SENTIMENT: TwoHeads,
+    Recipe.RECOMMEND: TwoTowers,
 }
 
 

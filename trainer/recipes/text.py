@@ -65,9 +65,14 @@ def batch(encoded: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return ids_BL
 
 
+def folded_words(text: str) -> list[str]:
+    """Words without differences of case and width."""
+    return unicodedata.normalize("NFKC", text).casefold().split()
+
+
 def _features(text: str, ngrams: list[int] | tuple[int, ...], limit: int) -> list[str]:
     """Character n-grams of the folded text, and its longer words, marked to differ from n-grams."""
-    folded = " ".join(unicodedata.normalize("NFKC", text[:limit]).casefold().split())
+    folded = " ".join(folded_words(text[:limit]))
     parts = [folded[at : at + size] for size in ngrams for at in range(len(folded) - size + 1)]
     parts += [f"\x00{word}" for word in folded.split(" ") if len(word) > max(ngrams)]
     return [part for part in parts if part != " "]
