@@ -19,8 +19,9 @@ from tenants.actor import Actor, ActorKind
 from tenants.errors import Conflict, Forbidden, Hidden, Invalid, NotSignedIn
 from tenants.models import Invitation, Membership, User
 from tenants.permissions import require
+from tenants.roles import Role
 from tenants.services import accounts
-from tenants.services.tenants import checked_role, roles_given_by
+from tenants.services.tenants import can_invite, checked_role, roles_given_by
 
 INVITATION_LASTS = timedelta(days=7)
 
@@ -79,6 +80,14 @@ def find_invitation(token: str) -> Invitation:
     return found
 
 
+def is_valid(invitation: Invitation) -> bool:
+    """Open, and whoever sent it could send it today: a removed or demoted admin lets nobody in any more."""
+    if not invitation.is_open:
+        return False
+    sender = Membership.objects.filter(tenant=invitation.tenant_id, user=invitation.invited_by_id).first()
+    return sender is not None and can_invite(Role(sender.role), Role(invitation.role))
+
+
 def accept_invitation(actor: Actor, token: str) -> Membership:
     """Join the tenant: only with the invited address, only once; it becomes the active tenant."""
     if actor.kind is ActorKind.NOBODY:
@@ -90,7 +99,7 @@ def accept_invitation(actor: Actor, token: str) -> Membership:
         found = find_invitation(token)
         # the row lock makes the second of two clicks wait, and then see that the invitation is used
         invitation = Invitation.objects.select_for_update().select_related("tenant").get(pk=found.pk)
-        if not invitation.is_open:
+        if not is_valid(invitation):
             raise InvitationOver
         if invitation.email.lower() != person.email.lower():
             text = _("This invitation is for %(invited)s, and you are signed in as %(person)s.")

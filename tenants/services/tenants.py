@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from tenants import audit, outbox, permissions
 from tenants.actor import Actor, ActorKind
 from tenants.errors import Conflict, Forbidden, Hidden, Invalid
-from tenants.models import ApiToken, Membership, Tenant, User
+from tenants.models import ApiToken, Invitation, Membership, Tenant, User
 from tenants.permissions import require
-from tenants.roles import Role, may_give
+from tenants.roles import PERMISSIONS, Role, may_give
 
 
 class LastOwner(Conflict):
@@ -72,6 +72,7 @@ def change_role(actor: Actor, membership: Membership, *, role: str) -> Membershi
         locked.role = wanted
         locked.save(update_fields=["role"])
         audit.record(actor, "member.role_changed", locked, before=before, after=wanted)
+        _withdraw_invitations(actor, locked, now_holding=wanted)
         outbox.enqueue("jobs.publish_routes")
     return locked
 
@@ -97,6 +98,7 @@ def remove_member(actor: Actor, membership: Membership) -> None:
         permissions.revoke_within(tenant, of=person)
         User.objects.filter(pk=person.pk, active_tenant=tenant).update(active_tenant=None)
         audit.record(actor, "member.left" if leaving else "member.removed", locked, role=role)
+        _withdraw_invitations(actor, locked, now_holding=None)
         locked.delete()
         outbox.enqueue("jobs.publish_routes")
 
@@ -108,12 +110,27 @@ def roles_given_by(actor: Actor) -> tuple[Role, ...]:
     return tuple(role for role in Role if actor.role is not None and may_give(actor.role, role))
 
 
+def can_invite(sender: Role, role: Role) -> bool:
+    """Whether somebody with the sender's role may invite somebody with this role."""
+    return "members.invite" in PERMISSIONS[sender] and may_give(sender, role)
+
+
 def checked_role(role: str) -> Role:
     """The role of this name, or Invalid with the names there are."""
     if role not in list(Role):
         text = _("%(role)s is not a role. Roles are: %(known)s.")
         raise Invalid.at("/role", "unknown_role", text % {"role": role, "known": ", ".join(Role)})
     return Role(role)
+
+
+def _withdraw_invitations(actor: Actor, sender: Membership, *, now_holding: Role | None) -> None:
+    """Open invitations end with the right to send them; what the sender may still give stays."""
+    sent = Invitation.objects.filter(tenant=sender.tenant, invited_by=sender.user)
+    for invitation in sent.filter(accepted_at=None, revoked_at=None).select_for_update():
+        if now_holding is None or not can_invite(now_holding, Role(invitation.role)):
+            invitation.revoked_at = timezone.now()
+            invitation.save(update_fields=["revoked_at"])
+            audit.record(actor, "invitation.revoked", invitation)
 
 
 def _must_outrank(actor: Actor, target: Membership, *roles: Role) -> None:

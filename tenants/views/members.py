@@ -113,7 +113,7 @@ def invitation_accept(request: Request, token: str) -> HttpResponse:
         invitation = invite_service.find_invitation(token)
     actor = request.actor
     state = "over"
-    if invitation.is_open:
+    if invite_service.is_valid(invitation):
         state = "signed_out"
         if actor.kind is ActorKind.PERSON:
             state = "ready" if actor.the_user.email.lower() == invitation.email.lower() else "somebody_else"

@@ -14,7 +14,7 @@ from tenants.actor import NOBODY
 from tenants.errors import Forbidden, Hidden, Invalid, NotSignedIn
 from tenants.http import actor_from_user
 from tenants.models import AuditEntry, Invitation, Membership, User
-from tenants.services import accounts
+from tenants.services import accounts, tenants
 from tenants.services import invitations as service
 from tests.factories import make_token, make_user
 from tests.tenants.conftest import at_once, token_in
@@ -88,6 +88,45 @@ def test_a_withdrawn_invitation_does_not_open(as_ana, dan, invite):
         service.accept_invitation(actor_from_user(dan), token)
     with pytest.raises(service.InvitationOver):
         service.revoke_invitation(as_ana, Invitation.objects.get())
+
+
+def membership_of(user, tenant):
+    return Membership.objects.get(user=user, tenant=tenant)
+
+
+def test_invitations_of_a_removed_admin_open_no_door(as_ana, ada, as_ada, dan, tenant, invite):
+    token, anas = invite(as_ada, "dan@example.org"), invite(as_ana, "eve@example.org")
+    tenants.remove_member(as_ana, membership_of(ada, tenant))
+    with pytest.raises(service.InvitationOver):
+        service.accept_invitation(actor_from_user(dan), token)
+    assert AuditEntry.objects.filter(action="invitation.revoked").count() == 1
+    invite(as_ana, "dan@example.org")  # and they are not in the way of a new one
+    service.accept_invitation(actor_from_user(make_user("eve@example.org")), anas)
+
+
+def test_a_demotion_ends_the_invitations_that_are_now_above_it(as_ana, ana, dan, tenant, invite):
+    zoe = make_user("zoe@example.org", tenant=tenant, role="owner")
+    as_zoe = actor_from_user(zoe)
+    owner, member = invite(as_zoe, "dan@example.org", "owner"), invite(as_zoe, "eve@example.org", "member")
+    tenants.change_role(as_ana, membership_of(zoe, tenant), role="admin")
+    with pytest.raises(service.InvitationOver):
+        service.accept_invitation(actor_from_user(dan), owner)
+    service.accept_invitation(actor_from_user(make_user("eve@example.org")), member)
+    again = invite(as_zoe, "fay@example.org", "member")
+    tenants.change_role(as_ana, membership_of(zoe, tenant), role="member")
+    with pytest.raises(service.InvitationOver):
+        service.accept_invitation(actor_from_user(make_user("fay@example.org")), again)
+
+
+def test_an_invitation_sent_while_its_sender_was_being_removed_does_not_open(
+    as_ana, ada, as_ada, dan, tenant, invite, browser_of
+):
+    token = invite(as_ada, "dan@example.org")
+    membership_of(ada, tenant).delete()  # as if it had been sent a moment later
+    path = reverse("tenants:invitation_accept", args=[token])
+    assert browser_of(dan).get(path).status_code == 410
+    assert browser_of(dan).post(path).status_code == 410
+    assert not Membership.objects.filter(tenant=tenant, user=dan).exists()
 
 
 def test_an_unknown_link_an_anonymous_and_a_token_get_nowhere(as_ana, dan, invite, ana):
