@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +21,7 @@ from jobs.specs import JobSpec
 from jobs.states import JobStatus, Reason
 from tenants import audit, outbox
 from tenants.actor import SYSTEM, Actor
-from tenants.errors import Conflict, IllegalMove
+from tenants.errors import Conflict, IllegalMove, Invalid
 from tenants.lifecycle import move
 from tenants.permissions import require
 from trainer.contract import Recipe
@@ -89,10 +89,23 @@ def estimate_job(actor: Actor, spec: JobSpec) -> Estimate:
     ]
     low, high = sum((one.low for one in lines), Decimal(0)), sum((one.high for one in lines), Decimal(0))
     if spec.limits.max_spend is not None:
+        if spec.limits.max_spend < low:
+            raise _below_estimate(low)
         high = min(high, spec.limits.max_spend)
     return Estimate(
         low=min(low, high), high=high, currency=settings.CURRENCY, low_s=low_s, high_s=high_s, lines=lines
     )
+
+
+def _below_estimate(low: Decimal) -> Invalid:
+    # the next step of the limit's own four places: what is named here is taken
+    enough = low.quantize(Decimal("0.0001"), rounding=ROUND_UP)
+    text = _(
+        "This job costs at least about %(low)s %(currency)s; a limit below that would stop it before it is done. "
+        "Set at least that, or ask for fewer epochs, rows or processes."
+    )
+    words = {"low": f"{enough:f}", "currency": settings.CURRENCY}
+    return Invalid.at("/limits/max_spend", "below_estimate", text % words)
 
 
 def likely_seconds(spec: JobSpec) -> float:

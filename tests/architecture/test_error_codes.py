@@ -79,7 +79,7 @@ def subclasses(kind: type) -> Iterator[Any]:
 
 def test_every_code_in_the_sources_is_explained():
     found = codes_in_source()
-    assert {"not_signed_in", "zip_bomb", "queue_full", "busy", "not_grantable", "range"} <= found.keys()
+    assert {"not_signed_in", "zip_bomb", "not_grantable", "range"} <= found.keys()
     assert {code: path for code, path in found.items() if code not in CODES} == {}, HOW_TO_MEND
 
 

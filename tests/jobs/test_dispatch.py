@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.utils import timezone
@@ -179,8 +180,12 @@ def test_the_spend_limit_ends_a_run(as_ben, flowers):
             engine.metric(1, 0.5)
         return 76 if engine.is_cancelled else None
 
-    # a process costs 0.06 an hour: this is reached in about a third of a second
-    job, _, _ = run_with(endless, as_ben, flowers, limits={"max_spend": "0.0001"})
+    with compute.use(FakeCompute(endless)) as fake:
+        attempt = placed(as_ben, flowers, fake)
+        # a process costs 0.06 an hour: this is reached in seconds; so low a limit is not taken with a spec
+        Job.objects.update(max_spend=Decimal("0.0001"))
+        run_attempt(attempt.pk)
+    job = attempt.job.reload()
     assert job.status == JobStatus.CANCELLED
     assert job.reason == Reason.SPEND_LIMIT
 

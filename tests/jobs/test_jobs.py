@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -16,7 +17,7 @@ from jobs.services.schedule import schedule_once
 from jobs.specs import JobSpec
 from jobs.states import JobStatus, Reason
 from tenants import outbox
-from tenants.errors import Forbidden, Hidden, IllegalMove
+from tenants.errors import Forbidden, Hidden, IllegalMove, Invalid
 from tenants.http import actor_from_user
 from tenants.models import AuditEntry
 from tests import factories
@@ -67,6 +68,24 @@ def test_the_high_estimate_is_the_time_limit_at_todays_price(as_ben, spec):
 def test_a_spend_limit_caps_the_estimate(as_ben):
     data = spec_data(make_version(as_ben.tenant), limits={"max_time_s": 36000, "max_spend": "0.01"})
     assert estimate_job(as_ben, JobSpec.parse(as_ben, data)).high == Decimal("0.01")
+
+
+def test_a_spend_limit_below_what_the_job_costs_at_least_is_refused_with_the_figure(as_ben, api_of, ben):
+    version = make_version(as_ben.tenant)
+    data = spec_data(version, limits={"max_spend": "0.0001"})
+    with pytest.raises(Invalid) as refusal:
+        submit_job(as_ben, JobSpec.parse(as_ben, data))
+    fault = refusal.value.faults[0]
+    assert (fault.pointer, fault.code) == ("/limits/max_spend", "below_estimate")
+    assert not Job.objects.exists()
+    least = re.search(r"at least about ([\d.]+) USD", fault.detail)[1]
+    for path in ("/api/v1/jobs", "/api/v1/jobs/estimate"):
+        answer = api_of(ben).post(path, data)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/limits/max_spend"
+        assert least in answer.json()["errors"][0]["detail"]
+    enough = spec_data(version, limits={"max_spend": least})
+    assert api_of(ben).post("/api/v1/jobs", enough).status_code == 201  # what is named is taken
 
 
 def test_a_job_that_may_break_the_budget_is_refused_whole(as_ben, spec):

@@ -82,6 +82,15 @@ def test_the_form_makes_the_job_that_the_api_would_make(browser_of, ben, flowers
     assert job.spec["compression"]["methods"] == ["int8"]
 
 
+def test_a_spend_limit_that_is_too_low_is_named_at_its_field_and_beside_the_form(browser_of, ben, flowers):
+    sent = posted(flowers, max_spend="0.0001")
+    page = browser_of(ben).post(reverse("jobs:job_new"), sent)
+    assert page.status_code == 422 and not Job.objects.exists()
+    assert "at least about" in page.context["form"].errors["max_spend"][0]
+    beside = browser_of(ben).post(reverse("jobs:job_new_price"), sent).content.decode()
+    assert "at least about" in beside
+
+
 def test_what_stands_under_advanced_reaches_the_spec_and_comes_back_in_a_clone(browser_of, ben, flowers):
     client = browser_of(ben)
     advanced = {
