@@ -17,6 +17,7 @@ from trainer.contract import Recipe as RecipeName
 from trainer.data import Columns, words
 from trainer.files import write_durably
 from trainer.recipes import Recipe, recipe
+from trainer.tasks import Classification
 
 LABEL_OUTPUT = "label"
 PROBABILITIES_OUTPUT = "probabilities"
@@ -46,6 +47,9 @@ class Bundle:
         self.classes: tuple[str, ...] = tuple(description["classes"])
         self.inputs: list[dict[str, Any]] = description["inputs"]
         self.outputs: list[dict[str, Any]] = description["outputs"]
+        self.output_names = tuple(item["name"] for item in self.outputs)
+        # probabilities and the likeliest class, nothing more: what most models answer, and the quickest way
+        self.is_plain = type(self.recipe.TASK) is Classification
 
     def encode(self, inputs: Columns) -> npt.NDArray[np.generic]:
         return self.recipe.encode(self.transform, inputs)
@@ -61,6 +65,11 @@ class Bundle:
         self, name: str, answers: npt.NDArray[np.float32], encoded: npt.NDArray[np.generic]
     ) -> npt.NDArray[np.generic]:
         """The values of one output for rows that the graph has answered."""
+        if name == "text" and (go_on := getattr(self.recipe, "go_on", None)):
+            written: npt.NDArray[np.generic] = go_on(
+                self.transform, self.classes, encoded, self.probabilities
+            )
+            return written
         return self.recipe.TASK.serve(name, answers, encoded, self.classes, self.transform)
 
     def sample(self) -> Columns:

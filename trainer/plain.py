@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trainer.bundle import Bundle, WrongInput
+from trainer.bundle import PROBABILITIES_OUTPUT, Bundle, WrongInput
 from trainer.data import Columns, words
 from trainer.failures import BadData
 from trainer.protocol import (
+    DIGITS,
     MAX_ROWS,
     NotARequest,
     Request,
@@ -65,8 +66,20 @@ def parse_plain(body: bytes, bundle: Bundle, *, kind: str) -> Request:
 def plain_answer(
     request: Request, results: Results, start: int, bundle: Bundle, *, name: str, version: str
 ) -> bytes:
-    """Label and probability of each class, row by row."""
-    predictions = []
+    """Label and probability of each class, row by row; of other models every output by its name."""
+    predictions: list[dict[str, Any]] = []
+    if not bundle.is_plain:
+        end = start + request.rows
+        told = {
+            one: bundle.serve(one, results.array[start:end], request.encoded)
+            for one in bundle.output_names
+            if one
+            != PROBABILITIES_OUTPUT  # of every answer of a catalogue: the scores of the best are enough
+        }
+        predictions = [
+            {one: _value(column[row]) for one, column in told.items()} for row in range(request.rows)
+        ]
+        return msgspec.json.encode({"model": name, "version": version, "predictions": predictions})
     for row in range(start, start + request.rows):
         scores, top = results.scores[row], results.top[row]
         shares = dict(zip(bundle.classes, scores, strict=False))
@@ -74,6 +87,13 @@ def plain_answer(
             {"label": bundle.classes[top], "probability": scores[top], "probabilities": shares}
         )
     return msgspec.json.encode({"model": name, "version": version, "predictions": predictions})
+
+
+def _value(told: Any) -> Any:
+    """One cell of an output: a text, a number, or a list of either."""
+    if isinstance(told, np.ndarray):
+        return [_value(one) for one in told]
+    return told if isinstance(told, str) else round(float(told), DIGITS)
 
 
 def _columns(rows: list[Any], places: list[str], bundle: Bundle) -> Columns:

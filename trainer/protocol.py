@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -49,12 +50,17 @@ class Request(msgspec.Struct, kw_only=True):
 class Results:
     """What the model said to a batch, turned into plain numbers once for all its requests."""
 
-    __slots__ = ("array", "scores", "top")
+    def __init__(self, answers: npt.NDArray[np.float32]) -> None:
+        self.array = answers
 
-    def __init__(self, probabilities: npt.NDArray[np.float32]) -> None:
-        self.array = probabilities
-        self.scores: list[list[float]] = np.round(probabilities.astype(np.float64), DIGITS).tolist()
-        self.top: list[int] = probabilities.argmax(axis=1).tolist()
+    # made when they are asked for: a ranking of thousands of items is never written out whole
+    @cached_property
+    def scores(self) -> list[list[float]]:
+        return np.round(self.array.astype(np.float64), DIGITS).tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def top(self) -> list[int]:
+        return self.array.argmax(axis=1).tolist()  # type: ignore[no-any-return]
 
 
 class _Tensor(msgspec.Struct):
@@ -103,7 +109,7 @@ def parse_request(body: bytes, bundle: Bundle, *, json_bytes: int | None = None)
     columns, rows = _columns(raw.get("inputs"), bundle, tail)
     return Request(
         id=identity,
-        outputs=_outputs(raw.get("outputs"), binary=parameters.get("binary_data_output") is True),
+        outputs=_outputs(raw.get("outputs"), bundle, binary=parameters.get("binary_data_output") is True),
         rows=rows,
         encoded=bundle.encode(columns),
         within_s=_within(parameters.get("timeout")),
@@ -127,12 +133,17 @@ def answer(
             datatype, shape = "FP32", [request.rows, results.array.shape[1]]
             if not wanted.binary:
                 values = [value for row in results.scores[start:end] for value in row]
-        else:
+        elif bundle.is_plain:
             datatype, values = "BYTES", [bundle.classes[index] for index in results.top[start:end]]
+        else:
+            told = bundle.serve(wanted.name, results.array[start:end], request.encoded)
+            shape = list(told.shape)
+            datatype, values = ("BYTES" if told.dtype == object else "FP32"), _written(told)
         one: dict[str, Any] = {"name": wanted.name, "datatype": datatype, "shape": shape}
         if wanted.binary:
+            numbers = results.array[start:end] if wanted.name == PROBABILITIES_OUTPUT else values
             tail = (
-                np.ascontiguousarray(results.array[start:end], dtype="<f4").tobytes()
+                np.ascontiguousarray(numbers, dtype="<f4").tobytes()
                 if datatype == "FP32"
                 else tensors.from_words(values)
             )
@@ -147,6 +158,13 @@ def answer(
     response["outputs"] = made
     head = msgspec.json.encode(response)
     return (b"".join([head, *tails]), len(head)) if tails else (head, None)
+
+
+def _written(told: npt.NDArray[np.generic]) -> list[Any]:
+    """The values of one output in a row, as JSON writes them."""
+    if told.dtype == object:
+        return [str(value) for value in told.ravel()]
+    return np.round(told.astype(np.float64), DIGITS).ravel().tolist()  # type: ignore[no-any-return]
 
 
 def metadata(bundle: Bundle, *, name: str, version: str) -> bytes:
@@ -204,7 +222,8 @@ def _quick(body: bytes, bundle: Bundle) -> Request | None:
                 columns[one.name] = numbers.reshape(shape)
     except (msgspec.MsgspecError, KeyError, IndexError, OverflowError, RecursionError, UnicodeDecodeError):
         return None
-    return Request(id=asked.id, outputs=_USUAL, rows=rows, encoded=bundle.encode(columns))
+    outputs = _USUAL if bundle.is_plain else tuple(Output(name) for name in bundle.output_names)
+    return Request(id=asked.id, outputs=outputs, rows=rows, encoded=bundle.encode(columns))
 
 
 def _columns(inputs: object, bundle: Bundle, tail: memoryview) -> tuple[Columns, int]:
@@ -315,8 +334,8 @@ def _checked(numbers: npt.NDArray[np.float32], optional: bool, pointer: str) -> 
     return numbers
 
 
-def _outputs(wanted: object, *, binary: bool) -> tuple[Output, ...]:
-    known = (PROBABILITIES_OUTPUT, LABEL_OUTPUT)
+def _outputs(wanted: object, bundle: Bundle, *, binary: bool) -> tuple[Output, ...]:
+    known = bundle.output_names
     if wanted is None or wanted == []:
         return tuple(Output(name, binary) for name in known)
     if not isinstance(wanted, list):
@@ -324,7 +343,7 @@ def _outputs(wanted: object, *, binary: bool) -> tuple[Output, ...]:
     found: dict[str, Output] = {}
     for index, item in enumerate(wanted):
         name = item.get("name") if isinstance(item, dict) else None
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise WrongInput(
                 f"/outputs/{index}/name", f"The model has no output {name!r}; it has {', '.join(known)}."
             )

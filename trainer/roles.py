@@ -17,6 +17,7 @@ class Recipe(StrEnum):
 
     IMAGE = "image-classification"
     TEXT = "text-classification"
+    READER = "text-transformer"
     TABULAR = "tabular-classification"
     REGRESSION = "tabular-regression"
     INTENT = "intent-retrieval"
@@ -61,6 +62,7 @@ class Needs:
 NEEDS: dict[Recipe, Needs] = {
     Recipe.IMAGE: Needs(formats=("images",)),
     Recipe.TEXT: Needs(columns=("text", "label")),
+    Recipe.READER: Needs(columns=("text", "label"), usual={"epochs": 6, "learning_rate": 1e-3}),
     Recipe.TABULAR: Needs(columns=("label",), optional=("features",)),
     Recipe.REGRESSION: Needs(
         columns=("label",),
@@ -82,7 +84,7 @@ NEEDS: dict[Recipe, Needs] = {
         optional=("rating", "time", "text"),
         learns=Learns.RANKING,
         quality=Quality.RECALL,
-        usual={"epochs": 15, "batch_size": 512, "learning_rate": 5e-3, "holdout": 0.1},
+        usual={"epochs": 5, "batch_size": 512, "learning_rate": 1e-2, "weight_decay": 1.0, "holdout": 0.1},
     ),
     Recipe.LANGUAGE: Needs(
         columns=("text",),

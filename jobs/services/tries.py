@@ -52,10 +52,28 @@ def try_endpoint(actor: Actor, endpoint: Endpoint, body: Mapping[str, Any], *, r
     with transaction.atomic():
         usage.record_try(endpoint, request_id=request_id, rows=answer.rows)
     outputs = {one["name"]: one["data"] for one in said["outputs"]}
-    classes = serving.version.interface["classes"]
-    shares = outputs["probabilities"][: len(classes)]
-    ranking = sorted(zip(classes, shares, strict=True), key=lambda pair: -pair[1])
-    return Tried(label=outputs["label"][0], ranking=tuple(ranking), took_ms=took_ms, revision=serving.number)
+    label, ranking = _shown(outputs, serving.version.interface["classes"])
+    return Tried(label=label, ranking=tuple(ranking), took_ms=took_ms, revision=serving.number)
+
+
+def _shown(outputs: dict[str, list[Any]], classes: list[str]) -> tuple[str, list[tuple[str, float]]]:
+    """What to show large, and what to rank below it. Every kind of model has its own outputs."""
+    if "prediction" in outputs:
+        return f"{outputs['prediction'][0]:,.6g}", []
+    if "text" in outputs:
+        return str(outputs["text"][0]), _ranked(outputs.get("next", []), outputs.get("next_scores", []))
+    if "items" in outputs:
+        return str(outputs["items"][0]), _ranked(outputs["items"], outputs["scores"])
+    if "answers" in outputs:
+        return str(outputs["label"][0]), _ranked(outputs["answers"], outputs["answer_scores"])
+    label = " · ".join(str(outputs[name][0]) for name in ("label", "topic") if name in outputs)
+    return label, sorted(
+        _ranked(classes, outputs["probabilities"][: len(classes)]), key=lambda pair: -pair[1]
+    )
+
+
+def _ranked(names: list[str], scores: list[float]) -> list[tuple[str, float]]:
+    return list(zip(names, scores, strict=True))
 
 
 def _ask(ready: list[Replica], payload: bytes) -> frames.Answer:

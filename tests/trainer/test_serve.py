@@ -187,6 +187,7 @@ def test_requests_that_wait_are_joined_up_to_the_row_cap_and_a_failing_batch_is_
         classes = ("a", "b")
         inputs = [{"name": "x", "datatype": "FP32", "shape": [-1]}]
         description = {"recipe": "tabular-classification"}
+        is_plain = True
         batches: list[int] = []
 
         def encode(self, columns: dict[str, Any]) -> np.ndarray[Any, Any]:

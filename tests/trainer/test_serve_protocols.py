@@ -207,6 +207,7 @@ def test_work_whose_deadline_has_passed_or_whose_caller_has_gone_is_never_run() 
         classes = ("a", "b")
         inputs = [{"name": "x", "datatype": "FP32", "shape": [-1]}]
         description = {"recipe": "tabular"}
+        is_plain = True
         seen: list[float] = []
 
         def encode(self, columns: dict[str, Any]) -> Any:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from trainer.contract import DataSpec
 from trainer.contract import Recipe as Name
 from trainer.data import Columns, Rows
-from trainer.recipes import image, intents, recommend, regression, sentiment, tabular, text
+from trainer.recipes import image, intents, reader, recommend, regression, sentiment, tabular, text
 from trainer.tasks import Classification
 
 Array = npt.NDArray[np.generic]
@@ -49,6 +49,7 @@ class Recipe(Protocol):
 _RECIPES: dict[Name, Any] = {
     Name.IMAGE: image,
     Name.TEXT: text,
+    Name.READER: reader,
     Name.TABULAR: tabular,
     Name.REGRESSION: regression,
     Name.INTENT: intents,

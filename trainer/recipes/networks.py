@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from trainer.contract import Recipe
 from trainer.recipes import tabular
+from trainer.recipes.attention import Reader
 from trainer.recipes.towers import TwoTowers
 
 TEXT_WIDTH = 32
@@ -146,6 +147,7 @@ class Amount(Table):
 _NETWORKS: dict[Recipe, type[nn.Module]] = {
     Recipe.IMAGE: Picture,
     Recipe.TEXT: TextBag,
+    Recipe.READER: Reader,
     Recipe.TABULAR: Table,
     Recipe.REGRESSION: Amount,
     Recipe.INTENT: TextBag,
