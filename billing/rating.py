@@ -53,6 +53,11 @@ class Price:
             maximum=self.maximum,
         )
 
+    def by_unit(self, quantity: Decimal) -> Decimal:
+        """A quantity at the plain price of a unit, or of the first tier: a first guess for holds."""
+        unit_price = self.tiers[0].unit_price if self.tiers else self.unit_price
+        return money.price_of(quantity, unit_price=unit_price, unit_size=self.unit_size)
+
     def shares(self, quantities: Sequence[Decimal]) -> list[Decimal]:
         """What each part of a month's use costs, as it is stored; the parts sum to the whole exactly."""
         if self.linear:

@@ -7,6 +7,7 @@ import warnings
 
 from celery import Celery
 from celery.platforms import SecurityWarning
+from celery.schedules import crontab
 
 from console import embedded
 
@@ -31,5 +32,9 @@ app.conf.beat_schedule = {
     "publish-routes": {"task": "jobs.publish_routes", "schedule": 5.0},
     "meter-storage": {"task": "jobs.meter_storage", "schedule": 300.0},
     "reap-allocations": {"task": "billing.reap_allocations", "schedule": 10.0},
+    "close-periods": {"task": "billing.close_periods", "schedule": 600.0},
+    "expire-credit": {"task": "billing.expire_credit", "schedule": 3600.0},
+    "chase-invoices": {"task": "billing.chase_invoices", "schedule": 3600.0},
+    "reconcile": {"task": "billing.reconcile", "schedule": crontab(hour=2, minute=30)},
     "forget-idempotency": {"task": "tenants.forget_idempotency", "schedule": 3600.0},
 }

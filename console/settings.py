@@ -251,6 +251,10 @@ LEASE_S = env.integer("TAUON_LEASE_S", 15, at_least=2)
 BEAT_S = env.integer("TAUON_BEAT_S", 5, at_least=1)
 CURRENCY = os.environ.get("TAUON_CURRENCY", "USD")
 SELLER_NAME = os.environ.get("TAUON_SELLER", "Tauon")  # who the invoices are from
+# cards through Stripe (extra [stripe]); without a key, staff book payments by hand
+STRIPE_KEY = os.environ.get("TAUON_STRIPE_KEY", "")
+STRIPE_WEBHOOK_SECRET = os.environ.get("TAUON_STRIPE_WEBHOOK_SECRET", "")
+STRIPE_API = os.environ.get("TAUON_STRIPE_API", "")  # another address of the API, for tests
 
 # -- 7. Mail, language, time -----------------------------------------------------------------------------------
 EMAIL_BACKEND = os.environ.get("TAUON_EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")

@@ -15,6 +15,7 @@ class AccountKind(models.TextChoices):
     REVENUE = "revenue", "revenue"  # what was earned
     CREDIT = "credit", "customer credit"  # what the tenant has paid ahead or was given, not used yet
     CASH = "cash", "cash"  # money that came in or went out
+    PAYABLE = "payable", "refunds payable"  # what notes give back and was not paid out yet
     TAX = "tax", "tax payable"  # what is owed to the tax office
     PROMO = "promo", "promotion expense"  # credit that was given
     BREAKAGE = "breakage", "breakage"  # credit that expired unused

@@ -122,6 +122,14 @@ def lots_of(tenant: Tenant, currency: str) -> list[Lot]:
     return [_lot(grant) for grant in grants]
 
 
+def edges_of(tenant: Tenant, start: datetime, end: datetime) -> list[datetime]:
+    """When lots begin or expire inside (start, end): usage is cut there, so that each piece may burn or not."""
+    grants = CreditGrant.objects.filter(tenant=tenant, remaining__gt=0)
+    within = Q(starts_at__gt=start, starts_at__lt=end) | Q(expires_at__gt=start, expires_at__lt=end)
+    pairs = grants.filter(within).values_list("starts_at", "expires_at")
+    return [edge for pair in pairs for edge in pair if edge is not None and start < edge < end]
+
+
 def take(invoice: Invoice, burnt: Mapping[int, Decimal]) -> None:
     """Take what an invoice burns from the lots. In its transaction, with the account locked."""
     for grant_id, amount in sorted(burnt.items()):

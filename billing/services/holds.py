@@ -67,6 +67,13 @@ def release(hold_id: int, *, reason: str) -> bool:
     return bool(freed)
 
 
+def release_if_idle(hold_id: int, *, reason: str) -> bool:
+    """Free a hold once the last thing it was placed for has ended."""
+    if Allocation.objects.open().filter(hold=hold_id).exists():
+        return False
+    return release(hold_id, reason=reason)
+
+
 def release_source(source: str, *, reason: str) -> bool:
     """Free the hold of a piece of work that ended before anything was allocated for it."""
     hold = Hold.objects.filter(source=source).first()

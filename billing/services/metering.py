@@ -21,8 +21,8 @@ from django.db.models.fields import DurationField
 from django.utils.translation import gettext as _
 
 from billing import clock, money, rating
-from billing.models import Allocation, Invoice, UsageInterval
-from billing.services import accounts, budgets, locks, prices, usage
+from billing.models import Allocation, Hold, Invoice, UsageInterval
+from billing.services import accounts, budgets, credits, holds, locks, prices, usage
 from tenants.errors import Invalid
 from tenants.models import Tenant
 
@@ -53,8 +53,10 @@ def open_allocation(
     user_label: str,
     fence: str,
     lease_s: int,
+    labels: Mapping[str, str] | None = None,
+    hold: Hold | None = None,
 ) -> Allocation:
-    """Start billing `units` now, inside the caller's transaction."""
+    """Start billing `units` now, inside the caller's transaction; its beats use up the hold."""
     now = clock.now()
     prices.in_force(meter, sku, now, tenant=tenant)
     return Allocation.objects.create(
@@ -65,6 +67,8 @@ def open_allocation(
         subject=subject,
         subject_title=subject_title[:200],
         user_label=user_label[:200],
+        labels=dict(labels or {}),
+        hold=hold,
         fence=fence,
         lease_s=lease_s,
         started_at=now,
@@ -83,7 +87,8 @@ def beat(allocation_id: int, *, fence: str) -> Verdict:
         _settle(allocation, now)
         allocation.last_beat_at = now
         allocation.save(update_fields=["seq", "settled_through", "last_beat_at"])
-        return Verdict.STOP if budgets.review(allocation.tenant) else Verdict.CONTINUE
+        stop = _review(allocation) or budgets.must_stop(allocation.tenant)
+        return Verdict.STOP if stop else Verdict.CONTINUE
 
 
 def close_allocation(allocation_id: int, *, fence: str, reason: str) -> None:
@@ -95,7 +100,7 @@ def close_allocation(allocation_id: int, *, fence: str, reason: str) -> None:
         now = clock.now()
         _settle(allocation, now)
         _end(allocation, now, reason)
-        budgets.review(allocation.tenant)
+        _review(allocation)
 
 
 def close_at_last_beat(allocation_id: int, *, reason: str) -> None:
@@ -191,18 +196,24 @@ def _held(allocation_id: int, fence: str | None) -> Allocation | None:
     return allocation
 
 
+def _review(allocation: Allocation) -> bool:
+    return budgets.review(allocation.tenant, user_label=allocation.user_label, labels=allocation.labels)
+
+
 def _settle(allocation: Allocation, now: datetime) -> None:
-    """Write [settled_through, now) down, cut at midnights, price changes, month ends and the last invoice's end."""
+    """Write [settled_through, now) down, cut where price, month, credit or invoice change."""
     start = allocation.settled_through
     if now <= start:
         return
     tenant = allocation.tenant
     known = prices.between(allocation.meter_id, allocation.sku, start, now, tenant=tenant)
-    billed_to = Invoice.objects.filter(tenant=allocation.tenant_id).order_by("-period_end").values_list(
+    billed_to = Invoice.objects.filter(tenant=allocation.tenant_id).holding().order_by("-period_end").values_list(
         "period_end", flat=True
     )[:1]  # fmt: skip
     months = accounts.calendar_of(tenant).edges(start, now)
-    for begin, end in rating.split(start, now, [*rating.cuts(known, start, now), *months, *billed_to]):
+    lots = credits.edges_of(tenant, start, now)
+    cost = money.ZERO
+    for begin, end in rating.split(start, now, [*rating.cuts(known, start, now), *months, *lots, *billed_to]):
         price = rating.price_at(known, begin)
         if price is None:
             text = _("There is no price for %(meter)s (%(sku)s) at %(at)s.")
@@ -225,13 +236,18 @@ def _settle(allocation: Allocation, now: datetime) -> None:
             dims={"allocation": allocation.public_id, "labels": allocation.labels},
         )
         usage.store(event, stated_time=begin)
+        cost = money.EXACT.add(cost, price.by_unit(event.quantity))
     allocation.settled_through = now
+    if allocation.hold_id is not None:
+        holds.capture(allocation.hold_id, cost)
 
 
 def _end(allocation: Allocation, moment: datetime, reason: str) -> None:
     allocation.ended_at = max(moment, allocation.started_at)
     allocation.end_reason = reason[:60]
     allocation.save(update_fields=["seq", "settled_through", "ended_at", "end_reason"])
+    if allocation.hold_id is not None:
+        holds.release_if_idle(allocation.hold_id, reason=reason)
 
 
 def _quantity(quantity: Decimal | int) -> Decimal:

@@ -7,11 +7,15 @@ from decimal import Decimal
 from django.db.models import F, Sum
 
 from billing import money
-from billing.models import Invoice
+from billing.models import BillingAccount, DunningStep, Invoice, Standing
+from billing.services import accounts
 from billing.states import InvoiceStatus, PaymentStatus
-from tenants.actor import Actor
+from tenants import audit
+from tenants.actor import SYSTEM, Actor
 from tenants.lifecycle import move
 from tenants.models import Tenant
+
+PAID_BY = "payment:"  # a lot of credit that a payment became is named after it
 
 
 def outstanding(invoice: Invoice) -> Decimal:
@@ -36,4 +40,19 @@ def settle(actor: Actor, invoice: Invoice) -> bool:
     if invoice.status != InvoiceStatus.FINALIZED or outstanding(invoice) > 0:
         return False
     move(invoice, to=InvoiceStatus.PAID, by=actor)
+    refresh_standing(invoice.tenant)
     return True
+
+
+def refresh_standing(tenant: Tenant) -> Standing:
+    """Set what the account may do from the steps taken about invoices that are still unpaid."""
+    unpaid = [invoice.pk for invoice, _left in open_invoices(tenant)]
+    taken = set(DunningStep.objects.filter(invoice__in=unpaid).values_list("step", flat=True))
+    worst = Standing.GOOD
+    for standing in (Standing.BLOCK_NEW, Standing.STOP):
+        if standing in taken:
+            worst = standing
+    changed = BillingAccount.objects.filter(tenant=tenant).exclude(standing=worst).update(standing=worst)
+    if changed:
+        audit.record(SYSTEM, "account.standing", accounts.of(tenant), tenant=tenant, standing=worst)
+    return worst

@@ -29,7 +29,6 @@ from tenants import outbox
 from tenants.models import Tenant, User
 
 log = logging.getLogger(__name__)
-PAID_BY = "payment:"  # a lot that a payment became is named after it
 
 _INTERVALS = """
 with held as (
@@ -144,6 +143,7 @@ def _check_ledger(tenant: Tenant, invoices: list[Invoice]) -> list[str]:
             kinds.REVENUE: of(notes, "net") - of(invoices, "net"),
             kinds.TAX: of(notes, "tax_total") - of(invoices, "tax_total"),
             kinds.CREDIT: -of(grants, "remaining"),
+            kinds.PAYABLE: back - of(notes, "to_refund"),
             kinds.PROMO: of(given, "amount"),
             kinds.BREAKAGE: -of(grants, "broken"),
             kinds.CASH: of(payments, "amount") + of(bought, "amount") - back,
@@ -160,7 +160,7 @@ def _check_ledger(tenant: Tenant, invoices: list[Invoice]) -> list[str]:
 
 def _from_payment(grant: CreditGrant) -> bool:
     """Credit that a payment became: its cash is counted with the payment."""
-    return grant.key.startswith(PAID_BY)
+    return grant.key.startswith(receivables.PAID_BY)
 
 
 def check_all(tenants: Iterable[Tenant] | None = None) -> dict[str, list[str]]:

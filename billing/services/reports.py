@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Max, Min, QuerySet, Sum
 
 from billing import clock, money, rating
-from billing.models import Allocation, PriceVersion, UsageDay
+from billing.models import Allocation, PriceVersion, UsageDay, UsageHour
 from billing.months import Month
 from billing.services import accounts, prices
 from tenants.models import Tenant
@@ -112,6 +112,14 @@ def usage_rows(tenant: Tenant, month: Month) -> list[dict[str, Any]]:
 
 def _cost(rows: QuerySet[UsageDay], currency: str) -> Decimal:
     return money.total([cost for _row, cost in priced(rows, currency=currency)])
+
+
+def cost_of_hours(rows: QuerySet[UsageHour], currency: str) -> Decimal:
+    """What hours of one currency cost; of prices with tiers or bounds, as if nothing else were used."""
+    sums = rows.filter(price__currency=currency).order_by().values("price_id").annotate(sum=Sum("quantity"))
+    used = {row["price_id"]: row["sum"] for row in sums}
+    versions = PriceVersion.objects.filter(pk__in=used)
+    return money.total([version.value.amount(used[version.pk]) for version in versions])
 
 
 def stepped_cost(rows: QuerySet[UsageDay]) -> Decimal:
