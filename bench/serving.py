@@ -179,7 +179,7 @@ def check(url: str, kind: str, expected: np.ndarray[Any, Any]) -> None:
 
 
 def load(
-    url: str, kind: str, connections: int, seconds: float, processes: list[psutil.Process]
+    url: str, kind: str, connections: int, seconds: int, processes: list[psutil.Process]
 ) -> dict[str, float]:
     """One run of wrk; CPU microseconds of the server for each request beside it."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
@@ -192,14 +192,17 @@ def load(
             "wrk",
             "-t1",
             f"-c{connections}",
-            f"-d{seconds:g}s",
+            f"-d{seconds}s",
             "--timeout",
             "10s",
         ]
         before = cpu_s(processes)
         ran = subprocess.run([*command, "-s", script.name, url], capture_output=True, text=True, check=True)
         used = cpu_s(processes) - before
-    found: dict[str, float] = json.loads(ran.stdout.strip().splitlines()[-1])
+    try:
+        found: dict[str, float] = json.loads(ran.stdout.strip().splitlines()[-1])
+    except ValueError:
+        raise RuntimeError(f"wrk said {ran.stdout[-300:]!r} {ran.stderr[-300:]!r}") from None
     if found["bad"]:
         raise RuntimeError(f"{found['bad']:.0f} of {found['requests']:.0f} requests failed")
     return {**found, "cpu_us": used * 1e6 / max(1, found["requests"])}
@@ -215,7 +218,7 @@ def cpu_s(processes: list[psutil.Process]) -> float:
     return total
 
 
-def measure_speed(names: list[str], rounds: int, seconds: float) -> tuple[dict[str, float], list[str]]:
+def measure_speed(names: list[str], rounds: int, seconds: int) -> tuple[dict[str, float], list[str]]:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed. On Debian: apt-get install wrk")
     notes: list[str] = []
@@ -246,7 +249,7 @@ def measure_speed(names: list[str], rounds: int, seconds: float) -> tuple[dict[s
 
 
 def _measure_one(
-    name: str, one: Any, cells: dict[tuple[str, int], Cell], expected: Any, seconds: float
+    name: str, one: Any, cells: dict[tuple[str, int], Cell], expected: Any, seconds: int
 ) -> None:
     if one is None:
         with stack(cpus=SERVER_CPU) as ours:
@@ -258,7 +261,7 @@ def _measure_one(
 
 
 def _measure_cells(
-    name: str, url: str, kind: str, processes: list[psutil.Process], cells: Any, expected: Any, seconds: float
+    name: str, url: str, kind: str, processes: list[psutil.Process], cells: Any, expected: Any, seconds: int
 ) -> None:
     check(url, kind, expected)
     load(url, kind, 16, 1, processes)  # warm
@@ -357,7 +360,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", action="append", choices=["speed", "cold", "idle", "kills"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--peers", default=",".join(peer.name for peer in ALL))
     parser.add_argument("--dry", action="store_true", help="print, write no result")

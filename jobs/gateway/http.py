@@ -124,7 +124,7 @@ class Front:
             short.protocol.hand_over(short)  # the long way knows what to do about it
             return
         gateway.pulse.of(leg.id, leg.model_version).answered(answer.status, answer.rows, us)
-        if answer.status != 200:
+        if answer.status not in (200, 206):
             short.protocol.refuse(short, asking.refusal(answer, short.standing))
             return
         short.line = usage.line(short.id, leg, short.token, answer, us, at=_now())
@@ -369,7 +369,13 @@ class Protocol(HttpToolsProtocol):
     # -- answering -------------------------------------------------------------------------------------------
 
     def answer(self, short: Short, answer: Answer) -> None:
-        if not short.response_complete:
+        if short.response_complete:
+            return
+        if answer.status == 206:  # binary tensors were asked for; they follow the JSON
+            size = int.from_bytes(answer.body[:4], "big")
+            headers: Headers = [*short.standing, (b"inference-header-content-length", b"%d" % size)]
+            self._write(short, b"200 OK", b"application/octet-stream", answer.body[4:], headers)
+        else:
             self._write(short, b"200 OK", _JSON, answer.body, short.standing)
 
     def refuse(self, short: Short, problem: Problem) -> None:
