@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +16,9 @@ _MOST_DISTINCT = 1000
 _DISTINCT_OF_ALL = 200_000  # of all columns together: a wide table must not fill the memory
 _SHOWN = 200  # characters of a value that is shown
 _BATCH = 2000
+ODD_SHOWN = 5
+ODD_SOUGHT = 50  # a column that begins with more of them is not looked at for numbers any further
+ODD_SHARE = 0.1  # so few values that are no numbers are worth a word; more of them are a text
 
 
 class TableProfile:
@@ -22,10 +27,13 @@ class TableProfile:
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
         self._waiting: list[dict[str, str]] = []
+        self._numbers: list[int] = []
         self.row_count = 0
 
-    def add(self, row: dict[str, str]) -> None:
+    def add(self, row: dict[str, str], number: int = 0) -> None:
+        """`number` is that of the row in its file, where it is known."""
         self._waiting.append(row)
+        self._numbers.append(number or self.row_count + len(self._waiting))
         if len(self._waiting) >= _BATCH:
             self._take()
 
@@ -43,9 +51,9 @@ class TableProfile:
                     self._columns[name] = _Column(name)
         limit = max(2, min(_MOST_DISTINCT, _DISTINCT_OF_ALL // max(1, len(self._columns))))
         for name, column in self._columns.items():
-            column.add([row.get(name, "") for row in self._waiting], limit)
+            column.add([row.get(name, "") for row in self._waiting], self._numbers, limit)
         self.row_count += len(self._waiting)
-        self._waiting = []
+        self._waiting, self._numbers = [], []
 
 
 class _Column:
@@ -53,34 +61,46 @@ class _Column:
         self.name = name
         self.present = 0
         self.is_number = self.is_boolean = True
+        self.numbers = 0
+        self.odd: list[dict[str, Any]] = []  # the first values that are no numbers, among numbers
+        self.odd_count = 0
         self.low, self.high = math.inf, -math.inf
         self.counts: Counter[str] | None = Counter()
 
-    def add(self, values: list[str], limit: int) -> None:
+    def add(self, values: list[str], rows: list[int], limit: int) -> None:
         for value, count in Counter(values).items():
             if value.strip().lower() in MISSING_WORDS:
                 continue
             self.present += count
-            self._learn_type(value)
+            self._learn_type(value, count, partial(_row_of, rows, values, value))
             if self.counts is not None:
                 self.counts[_short(value)] += count
                 if len(self.counts) > limit:
                     self.counts = None
 
-    def _learn_type(self, value: str) -> None:
+    def _learn_type(self, value: str, count: int, row_of: Callable[[], int]) -> None:
         if self.is_boolean and value.strip().lower() not in BOOLEANS:
             self.is_boolean = False
-        if not self.is_number:
+        if self.is_text:
             return
         try:
             number = float(value)
         except ValueError:
             number = math.inf
         # Python also reads 1_000 as a number; nobody who writes it into a table means one
-        if not math.isfinite(number) or "_" in value:
-            self.is_number = False
+        if math.isfinite(number) and "_" not in value:
+            self.numbers += count
+            self.low, self.high = min(self.low, number), max(self.high, number)
             return
-        self.low, self.high = min(self.low, number), max(self.high, number)
+        self.is_number = False
+        self.odd_count += count
+        if len(self.odd) < ODD_SHOWN:
+            self.odd.append({"row": row_of(), "value": shown(value)})
+
+    @property
+    def is_text(self) -> bool:
+        """So much of it is no number that nobody meant one."""
+        return self.odd_count > max(ODD_SOUGHT, self.numbers)
 
     def describe(self, rows: int) -> dict[str, Any]:
         kind = "text"
@@ -95,7 +115,13 @@ class _Column:
         }
         if kind == "number":
             found |= {"min": self.low, "max": self.high}
+        if kind == "text" and not self.is_text and self.odd_count <= ODD_SHARE * self.present:
+            found["odd"] = {"count": self.odd_count, "first": self.odd}
         return found
+
+
+def _row_of(rows: list[int], values: list[str], value: str) -> int:
+    return rows[values.index(value)]
 
 
 def shown(value: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from jobs.hints import hints
 from jobs.models import Artifact, Dataset, DatasetVersion, Model, ModelVersion
 from jobs.services.datasets import MAX_DESCRIPTION, MAX_NAME
 from tenants.api import Strict
@@ -39,8 +40,15 @@ class DatasetVersionDetail(DatasetVersionOut):
         read_only=True, help_text="Columns or classes, the first 20 rows, and problems by row number."
     )
 
+    hints = serializers.SerializerMethodField(
+        help_text="What to look at, such as one bad number in a column."
+    )
+
     class Meta(DatasetVersionOut.Meta):
-        fields = [*DatasetVersionOut.Meta.fields, "profile"]
+        fields = [*DatasetVersionOut.Meta.fields, "profile", "hints"]
+
+    def get_hints(self, version: DatasetVersion) -> list[dict[str, Any]]:
+        return hints(version.profile)
 
 
 class DatasetOut(serializers.ModelSerializer):

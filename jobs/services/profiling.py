@@ -169,7 +169,7 @@ def _inspect_table(file: IO[bytes], kind: DatasetFormat, encoding: str) -> tuple
         cells = {name: tables.as_text(value) for name, value in row.cells.items()}
         if len(preview) < PREVIEW_ROWS:
             preview.append({name: shown(cell) for name, cell in cells.items()})
-        table.add(cells)
+        table.add(cells, row.number)
         if kind is DatasetFormat.JSONL and len(table) > tables.MAX_COLUMNS:
             _refuse(
                 "too_many_columns", _("There are more than %(most)s columns.") % {"most": tables.MAX_COLUMNS}

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from jobs.forms_datasets import DatasetFilter, DatasetForm, ShareForm, VersionForm
+from jobs.hints import hints
 from jobs.models import Dataset, DatasetVersion, Job, Model
 from jobs.models.datasets import DatasetFormat
 from jobs.services import datasets as service
@@ -251,6 +252,7 @@ def _shown(version: DatasetVersion) -> dict[str, Any]:
         "uneven": bool(counts) and counts[0][1] > UNEVEN * counts[-1][1],
         "problems": profile["problems"],
         "problem_count": profile["problem_count"],
+        "hints": hints(profile),
     }
 
 

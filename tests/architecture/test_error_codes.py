@@ -67,6 +67,10 @@ def codes_in_source() -> dict[str, str]:
             elif isinstance(node, ast.Assign):
                 named = {getattr(target, "id", "") for target in node.targets}
                 codes |= strings(node.value) if "code" in named else set()
+                for target in (one for one in node.targets if isinstance(one, ast.Tuple)):
+                    names = [getattr(one, "id", "") for one in target.elts]
+                    if "code" in names and isinstance(node.value, ast.Tuple):
+                        codes |= strings(node.value.elts[names.index("code")])
             found |= {code: str(path.relative_to(ROOT)) for code in codes}
     return found
 

@@ -122,3 +122,38 @@ def test_chinese_folder_names_of_an_old_zip_tool_are_read_right(as_ana):
     content = plain.replace(b"mao0", "猫咪".encode("gbk")).replace(b"gou0", "小狗".encode("gbk"))
     version = make_dataset(as_ana, content=content, file_name="cats.zip")
     assert version.profile["classes"] == {"小狗": 2, "猫咪": 2}
+
+
+def test_one_bad_number_in_a_column_is_named_with_its_row(as_ana, browser_of, api_of, ana):
+    rows = "".join(f"{'n/a?' if n == 118 else n},{'yes' if n % 2 else 'no'}\n" for n in range(1, 201))
+    version = make_dataset(as_ana, content="age,label\n" + rows)
+    age = columns_of(version)["age"]
+    assert age["type"] == "text"
+    assert age["odd"] == {"count": 1, "first": [{"row": 118, "value": "n/a?"}]}
+    assert "odd" not in columns_of(version)["label"]
+    said = "would be a column of numbers but for row 118: “n/a?”"
+    page = browser_of(ana).get(version.dataset.get_absolute_url()).content.decode()
+    assert "Look at these values" in page and said in page
+    path = f"/api/v1/datasets/{version.dataset.public_id}/versions/{version.public_id}"
+    hint = api_of(ana).get(path).json()["hints"][0]
+    assert (hint["column"], hint["row"], hint["value"], hint["count"]) == ("age", 118, "n/a?", 1)
+    assert said in hint["detail"]
+
+
+def test_rows_that_were_left_out_count_in_the_number_of_a_hint(as_ana):
+    rows = "".join("1,2,3\n" if n == 4 else f"{'x' if n == 30 else n},a{n % 2}\n" for n in range(1, 41))
+    version = make_dataset(as_ana, content="age,label\n" + rows)
+    assert version.profile["problem_count"] == 1
+    assert columns_of(version)["age"]["odd"]["first"] == [{"row": 30, "value": "x"}]
+
+
+@pytest.mark.parametrize(("odd", "told"), [(0, False), (1, True), (30, True), (31, False), (300, False)])
+def test_a_few_odd_values_are_a_slip_and_many_are_a_text(odd, told):
+    profile = TableProfile()
+    for n in range(300):
+        profile.add({"a": f"word {n}" if n < odd else str(n)})
+    column = profile.columns()[0]
+    assert ("odd" in column) == told
+    assert column["type"] == ("text" if odd else "number")
+    if told:
+        assert column["odd"]["count"] == odd and len(column["odd"]["first"]) <= 5
