@@ -11,7 +11,6 @@ from rest_framework import serializers
 
 from billing import money
 from billing.models import Invoice, Meter, PriceVersion
-from billing.services import costs
 from billing.services.documents import Document
 from tenants.api import Strict
 
@@ -123,31 +122,6 @@ class FinalizeIn(Strict):
         default=None,
         help_text="As shown on the draft: a repeat changes nothing.",
     )
-
-
-class ReportIn(serializers.Serializer):
-    vars()["from"] = serializers.DateField(source="start", help_text="First day, UTC.")
-    to = serializers.DateField(source="end", help_text="The day after the last.")
-    by = serializers.ChoiceField(source="group", choices=costs.GROUPS, default="day")
-    tenant = serializers.CharField(required=False, default="", allow_blank=True)
-    meter = serializers.CharField(required=False, default="", allow_blank=True)
-
-
-class CostOut(serializers.Serializer):
-    key = serializers.CharField()
-    label = serializers.CharField()  # type: ignore[assignment]
-    tenant = serializers.CharField()
-    cost = DecimalText()
-
-
-class ReportOut(serializers.Serializer):
-    vars()["from"] = serializers.DateField(source="start")
-    to = serializers.DateField(source="end")
-    by = serializers.CharField(source="group")
-    currency = serializers.CharField()
-    total = DecimalText()
-    complete_through = serializers.DateTimeField()
-    data = CostOut(many=True, source="rows")  # type: ignore[assignment]
 
 
 class BudgetOut(serializers.Serializer):

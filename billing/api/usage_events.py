@@ -36,10 +36,10 @@ class EventIn(serializers.Serializer):
 
 
 class BatchIn(serializers.Serializer):
-    source = serializers.CharField(
+    vars()["source"] = serializers.CharField(
         max_length=32, help_text="Who tells: a name of your own, such as render-farm."
     )
-    events = EventIn(many=True, max_length=MOST_EVENTS)
+    events = serializers.ListField(child=EventIn(), max_length=MOST_EVENTS)
 
 
 class FaultOut(serializers.Serializer):

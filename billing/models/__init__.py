@@ -1,5 +1,6 @@
 from billing.models.accounts import AccountMode, BillingAccount, Standing, TaxRate
 from billing.models.budgets import Budget, BudgetAlert, BudgetMode, BudgetScope
+from billing.models.costrates import CostRate
 from billing.models.credits import CreditGrant, CreditKind, CreditUse, Hold
 from billing.models.invoices import (
     Invoice,
@@ -27,6 +28,7 @@ __all__ = [
     "BudgetAlert",
     "BudgetMode",
     "BudgetScope",
+    "CostRate",
     "CreditGrant",
     "CreditKind",
     "CreditNote",

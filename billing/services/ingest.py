@@ -293,7 +293,9 @@ class _Reader:
             return None
         known = self.known.get((meter, sku))
         if known is None:
-            known = self.known[meter, sku] = prices.between(meter, sku, self.first, self.last)
+            known = self.known[meter, sku] = prices.between(
+                meter, sku, self.first, self.last, tenant=self.tenant
+            )
         price = rating.price_at(known, moment)
         if price is None:
             text = _("There is no price for %(meter)s (%(sku)s) at this time. See /api/v1/prices.")

@@ -53,7 +53,7 @@ def rebuild(tenant: Tenant, start: datetime, end: datetime) -> int:
         locks.close_for_invoice(tenant.pk)
         UsageHour.objects.between(start, end).filter(tenant=tenant).delete()
         UsageDay.objects.between(start.date(), end.date()).filter(tenant=tenant).delete()
-        bounds = {"tenant": tenant.pk, "start": start, "end": end}
+        bounds: dict[str, int | datetime] = {"tenant": tenant.pk, "start": start, "end": end}
         with connection.cursor() as cursor:
             cursor.execute(_DAYS, bounds)
             cursor.execute(_HOURS, bounds)

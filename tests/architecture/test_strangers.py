@@ -51,6 +51,8 @@ OWNED: dict[str, tuple[str, ...]] = {
     "api:model-version-list": ("model",),
     "api:version-detail": ("version",),
     "api:artifact-detail": ("version", "artifact.name"),
+    "billing:usage_subject": ("job",),
+    "billing:report_subject": ("job",),
     "billing:invoice_detail": ("invoice",),
     "billing:invoice_pdf": ("invoice",),
     "billing:invoice_finalize": ("invoice",),
@@ -92,12 +94,19 @@ THEIRS: set[str] = {
     "billing:usage_csv", "billing:usage_budget", "billing:usage_budget_remove", "billing:invoice_list",
     "api:tenant-list", "api:member-list", "api:invitation-list", "api:token-list", "api:audit-list",
     "api:dataset-list", "api:job-list", "api:job-estimate", "api:endpoint-list", "api:model-list",
-    "api:usage-list", "api:usage-events", "api:invoice-list", "api:meter-list", "api:price-list",
+    "api:usage-list", "api:usage-events", "api:usage-overview", "api:usage-costs",
+    "api:usage-finance", "billing:usage_overview", "billing:usage_explorer", "billing:usage_explorer_csv",
+    "billing:usage_focus_csv", "billing:usage_finance", "billing:usage_finance_csv", "billing:usage_budgets",
+    "api:invoice-list", "api:meter-list", "api:price-list",
 }  # fmt: skip
 # The address holds a secret that the stranger does not have.
 SECRET: set[str] = {"tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
 # Staff of the installation only.
-STAFF: set[str] = {"metrics", "billing:report", "billing:report_csv", "api:report-costs"}
+STAFF: set[str] = {
+    "metrics", "billing:report", "billing:report_explorer", "billing:report_explorer_csv", "billing:report_focus_csv",
+    "billing:report_finance", "billing:report_finance_csv", "billing:report_budgets", "api:report-overview",
+    "api:report-costs", "api:report-finance",
+}  # fmt: skip
 # Says nothing of any tenant.
 OPEN: set[str] = {"console:errors", "console:health_live", "console:health_ready", "api-schema", "api-docs"}
 

@@ -79,7 +79,7 @@ def test_a_stranger_sees_nothing_of_another_tenant(invoice, tenant, browser_of, 
     assert "canary" not in browser.get("/usage/").content.decode()
     assert "canary" not in read(browser.get("/usage.csv"))
     assert api.get("/api/v1/invoices").json()["data"] == []
-    for path in ("/reports/", "/reports.csv"):
+    for path in ("/reports/", "/reports/explorer.csv", "/reports/focus.csv", "/reports/finance"):
         assert browser.get(path).status_code == 403
 
 
@@ -130,16 +130,56 @@ def test_a_pdf_takes_chinese_names(tenant, spent, clock, as_staff, browser_of, a
     assert browser_of(ana).get(f"/invoices/{made.public_id}/pdf").content.startswith(b"%PDF")
 
 
-def test_the_report_page_shows_everybodys_costs_to_staff(spent, browser_of, staff):
+def test_the_explorer_shows_everybodys_costs_to_staff(spent, browser_of, staff):
     browser = browser_of(staff)
-    page = browser.get("/reports/?start=2026-03-01&end=2026-04-01&by=subject").content.decode()
+    page = browser.get("/reports/explorer?start=2026-03-01&end=2026-04-01&by=subject").content.decode()
     assert "job_01canary" in page and "$10.00" in page and "<svg" in page
-    assert browser.get("/reports/?start=2026-04-01&end=2026-03-01").status_code == 422
-    assert browser.get("/reports/?start=yesterday").status_code == 422
-    (row,) = csv.DictReader(
-        io.StringIO(read(browser.get("/reports.csv?start=2026-03-01&end=2026-04-01&by=tenant")))
+    assert browser.get("/reports/explorer?start=2026-04-01&end=2026-03-01").status_code == 422
+    assert browser.get("/reports/explorer?start=yesterday").status_code == 422
+    query = "?start=2026-03-01&end=2026-04-01&by=tenant&then=meter"
+    (row,) = csv.DictReader(io.StringIO(read(browser.get(f"/reports/explorer.csv{query}"))))
+    assert (row["tenant_label"], row["meter"], row["cost"], row["to"]) == (
+        "Lab",
+        "train.gpu",
+        "10",
+        "2026-04-01",
     )
-    assert (row["label"], row["cost"], row["to"]) == ("Lab", "10", "2026-04-01")
+    assert (row["quantity"], row["unit"], row["complete"]) == ("4", "GPU-hour", "yes")
+
+
+def test_the_same_pages_show_a_tenant_its_own(spent, browser_of, ana, cy):
+    query = "?start=2026-03-01&end=2026-04-01&by=subject"
+    for page in ("/usage/overview", f"/usage/explorer{query}", "/usage/costs/job_01canary"):
+        assert "=canary" in browser_of(ana).get(page).content.decode(), page
+        assert "canary" not in browser_of(cy).get(page).content.decode().replace("job_01canary", "")
+    assert browser_of(cy).get("/usage/costs/job_01canary").status_code == 404
+    csv_text = read(browser_of(ana).get(f"/usage/explorer.csv{query}"))
+    assert "'=canary" in csv_text
+    assert "canary" not in read(browser_of(cy).get(f"/usage/explorer.csv{query}"))
+
+
+def test_the_overview_of_staff_shows_the_books_and_the_tops(spent, browser_of, staff):
+    page = browser_of(staff).get("/reports/").content.decode()
+    for words in (
+        "This month so far",
+        "$10.00",
+        "Burning now",
+        "No account is parked",
+        "By tenant",
+        "By SKU",
+        "<svg",
+    ):
+        assert words in page, words
+
+
+def test_a_page_says_when_its_numbers_are_not_complete(tenant, clock, hold, browser_of, staff, ana):
+    hold(subject="job_1")
+    clock.on(hours=1)  # nobody beats
+    for user, page in ((staff, "/reports/"), (staff, "/reports/explorer"), (ana, "/usage/overview")):
+        text = browser_of(user).get(page).content.decode()
+        assert "These numbers are not complete" in text and "silent" in text
+    explorer = browser_of(staff).get("/reports/explorer").content.decode()
+    assert "At least" in explorer
 
 
 def test_the_api_tells_usage_meters_and_prices(spent, api_of, ana):
@@ -184,12 +224,25 @@ def test_the_api_shows_finalizes_and_repeats(spent, tenant, clock, api_of, ana, 
     assert [one["id"] for one in api_of(ana).get("/api/v1/invoices").json()["data"]] == [made["id"]]
 
 
-def test_the_api_report_is_exact(spent, api_of, staff):
-    found = api_of(staff).get("/api/v1/reports/costs?from=2026-03-01&to=2026-04-01&by=tenant").json()
-    assert found["total"] == "10" and found["data"][0]["label"] == "Lab"
-    assert (found["from"], found["to"], found["by"]) == ("2026-03-01", "2026-04-01", "tenant")
+def test_the_api_reports_are_exact(spent, api_of, staff, ana, ben):
+    path = "/api/v1/reports/costs?from=2026-03-01&to=2026-04-01&by=tenant&then=meter"
+    found = api_of(staff).get(path).json()
+    (row,) = found["rows"]
+    assert found["total"] == {"list": "10", "net": "10", "credits": "0", "tax": "0"}
+    assert [one["label"] for one in row["groups"]] == ["Lab", "Training GPUs"]
+    assert (row["quantity"], row["unit"], row["net"]) == ("4", "GPU-hour", "10")
+    assert (found["from"], found["to"], found["by"]) == ("2026-03-01", "2026-04-01", ["tenant", "meter"])
+    assert found["completeness"]["complete"] is True
     bad = api_of(staff).get("/api/v1/reports/costs?from=x&to=2026-04-01&by=moon")
     assert {fault["pointer"] for fault in bad.json()["errors"]} == {"/from", "/by"}
+    mine = api_of(ana).get("/api/v1/usage/costs?from=2026-03-01&to=2026-04-01&by=subject").json()
+    assert mine["rows"][0]["groups"][0]["key"] == "job_01canary"
+    overview = api_of(ben).get("/api/v1/usage/overview").json()
+    assert (overview["spent"], overview["owed"], overview["unbilled_unit_seconds"]) == ("10", None, 0)
+    assert api_of(ben).get("/api/v1/usage/finance").status_code == 403
+    assert api_of(ana).get("/api/v1/usage/finance").json()["owed"] == "0"
+    for page in ("overview", "costs", "finance"):
+        assert api_of(ana).get(f"/api/v1/reports/{page}").status_code == 403
 
 
 def test_prices_are_added_in_the_admin_and_never_changed(clock, browser_of, as_staff, staff):
