@@ -90,7 +90,7 @@ NEEDS: dict[Recipe, Needs] = {
         columns=("text",),
         learns=Learns.TEXT,
         quality=Quality.SAVED,
-        usual={"epochs": 4, "batch_size": 32, "learning_rate": 3e-3, "holdout": 0.1},
+        usual={"epochs": 3, "batch_size": 32, "learning_rate": 3e-3, "holdout": 0.1},
     ),
 }
 COLUMNS = (

@@ -69,7 +69,17 @@ def test_the_original_is_left_as_it_was() -> None:
 
 def test_a_few_channels_always_stay() -> None:
     narrow = shrink(networks.build(Recipe.TABULAR, COLUMNS, 3, seed=3), 0.001)
-    assert widths(narrow) == [MIN_WIDTH, MIN_WIDTH, 3]
+    assert widths(narrow) == [8, 8, 3]
+    tiny = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    assert widths(shrink(tiny, 0.001)) == [MIN_WIDTH, 3]
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.3, 0.45])
+def test_widths_are_such_that_no_lane_of_the_processor_idles(keep: float) -> None:
+    network = networks.build(Recipe.IMAGE, {**IMAGE, "side": 28}, 10, seed=3)
+    *convolutions, hidden, _classes = widths(shrink(network, keep))
+    assert all(width % 16 == 0 for width in convolutions)
+    assert hidden % 8 == 0
 
 
 def test_a_student_is_as_narrow_and_has_learned_nothing() -> None:

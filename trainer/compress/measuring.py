@@ -19,7 +19,7 @@ from torch import nn
 import trainer
 from trainer.bundle import open_bundle
 from trainer.contract import Eager
-from trainer.export import WithSoftmax
+from trainer.export import Shipped
 from trainer.prepare import Prepared, Run
 
 ROUNDS, CALLS, BUDGET_S = 7, 30, 3.0
@@ -54,7 +54,7 @@ def time_eager(run: Run, prepared: Prepared, network: nn.Module, original: Path)
     The other variants are timed against the original's file in a process of their own; this ties both together.
     """
     bundle = open_bundle(original, threads=1)
-    shipped = WithSoftmax(copy.deepcopy(network).cpu()).eval()
+    shipped = Shipped(copy.deepcopy(network).cpu()).eval()
     held = prepared.split.holdout
     arrays = [
         prepared.recipe.batch(prepared.encoded[held[at : at + 1]]) for at in range(min(CALLS, len(held)))

@@ -17,6 +17,10 @@ from trainer.compress import blocks
 from trainer.compress.chain import Joint, Weighted, joints, widths
 
 MIN_WIDTH = 4
+EVEN = {
+    nn.Conv2d: 16,
+    nn.Linear: 8,
+}  # runtimes calculate with as many numbers at once: other widths are slower
 
 
 def can_shrink(network: nn.Module) -> bool:
@@ -74,13 +78,21 @@ def _worth(joint: Joint) -> Tensor:
 
 def _cut(joint: Joint, worth: Tensor, keep: float) -> None:
     first, second = _layers(joint)
-    count = min(len(worth), max(MIN_WIDTH, round(keep * len(worth))))
+    count = _even(
+        keep * len(worth), EVEN[nn.Conv2d if isinstance(first, nn.Conv2d) else nn.Linear], most=len(worth)
+    )
     stay = worth.argsort(descending=True, stable=True)[:count].sort().values
     joint.first.replace(_narrowed(first, out=stay))
     for norm in joint.norms:
         norm.replace(_narrowed_norm(norm.layer, stay))
     spread = _by_channel(second, channels=len(worth))[:, stay]
     joint.second.replace(_with_weight(second, spread.reshape(len(spread), -1, *second.weight.shape[2:])))
+
+
+def _even(wanted: float, step: int, *, most: int) -> int:
+    """About as many channels as wanted: a multiple of the step where there are enough of them to choose."""
+    count = round(wanted) if most < 2 * step else max(step, round(wanted / step) * step)
+    return min(most, max(MIN_WIDTH, count))
 
 
 def _layers(joint: Joint) -> tuple[Weighted, Weighted]:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from trainer.contract import DataSpec
 from trainer.contract import Recipe as Name
 from trainer.data import Columns, Rows
-from trainer.recipes import image, intents, reader, recommend, regression, sentiment, tabular, text
+from trainer.recipes import image, intents, language, reader, recommend, regression, sentiment, tabular, text
 from trainer.tasks import Classification
 
 Array = npt.NDArray[np.generic]
@@ -55,6 +55,7 @@ _RECIPES: dict[Name, Any] = {
     Name.INTENT: intents,
     Name.SENTIMENT: sentiment,
     Name.RECOMMEND: recommend,
+    Name.LANGUAGE: language,
 }
 
 

@@ -13,6 +13,7 @@ from trainer.contract import Recipe
 from trainer.recipes import tabular
 from trainer.recipes.attention import Reader
 from trainer.recipes.towers import TwoTowers
+from trainer.recipes.writer import Writer
 
 TEXT_WIDTH = 32
 
@@ -153,6 +154,7 @@ _NETWORKS: dict[Recipe, type[nn.Module]] = {
     Recipe.INTENT: TextBag,
     Recipe.SENTIMENT: TwoHeads,
     Recipe.RECOMMEND: TwoTowers,
+    Recipe.LANGUAGE: Writer,
 }
 
 
