@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
 from billing.services.reports import cost_of
+from jobs import worth
 from jobs.compute import backend
 from jobs.forms_columns import RECIPES
 from jobs.forms_datasets import ShareForm
@@ -286,7 +287,8 @@ def _result(request: Request, job: Job) -> dict[str, Any]:
     sees = made is not None and allowed(request.actor, "models.view", made["chosen"])
     mine = request.actor.tenant is not None and job.tenant_id == request.actor.tenant.pk
     may_publish = mine and request.actor.may("endpoints.publish")
-    return {"result": made, "sees_model": sees, "may_publish": may_publish}
+    worthless = worth.warning(made["chosen"]) if made is not None else ""
+    return {"result": made, "sees_model": sees, "may_publish": may_publish, "worthless": worthless}
 
 
 def _in_order(spec: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs import comparison
+from jobs import comparison, worth
 from jobs.forms_datasets import ShareForm
 from jobs.models import Artifact, Dataset, Endpoint, Job, Model, ModelVersion
 from jobs.services import registry as service
@@ -84,6 +84,7 @@ def version_detail(request: Request, public_id: str, version_id: str) -> HttpRes
         "original": original,
         "after": after,
         "chosen": chosen,
+        "worthless": worth.warning(after),
         "is_compressed": after.variant != service.ORIGINAL,
         "deltas": _deltas(original, after),
         "scatter": comparison.scatter(variants),

@@ -226,3 +226,37 @@ def test_the_scatter_stays_inside_and_labels_do_not_overlap(variants):
     assert heights[-1] <= plot.bottom
     named = [name for label in plot.labels for name, _chosen in label.names]
     assert sorted(named) == sorted(one.variant for one in variants)
+
+
+@pytest.mark.parametrize(
+    ("report", "manifest", "told"),
+    [
+        (
+            {"beats_baseline": False},
+            {"baseline": {"name": "commonest class", "value": 0.96}},
+            "right for 96.0 %",
+        ),
+        ({"beats_baseline": True}, {"baseline": {"name": "commonest class", "value": 0.96}}, ""),
+        ({"beats_baseline": None}, {"baseline_accuracy": 0.98}, "right for 98.0 %"),
+        ({"beats_baseline": None}, {"baseline_accuracy": 0.5}, ""),
+        ({"beats_baseline": None}, {"baseline_accuracy": None}, ""),
+        (
+            {"beats_baseline": False},
+            {"quality": "R2", "baseline": {"name": "the mean", "value": 0.0}},
+            "The simplest guess (the mean) scores 0.000",
+        ),
+    ],
+)
+def test_a_model_that_is_no_better_than_guessing_is_told_apart_from_one_that_passed(
+    anas, version, report, manifest, told
+):
+    ModelVersion.objects.filter(pk=version.pk).update(
+        report={**version.report, **report}, manifest={**version.manifest, **manifest}
+    )
+    for path in (
+        f"/jobs/{version.job.public_id}",
+        f"{version.model.get_absolute_url()}/versions/{version.public_id}",
+    ):
+        page = anas.get(path).content.decode()
+        assert ("No better than guessing" in page) == bool(told), path
+        assert told in page
