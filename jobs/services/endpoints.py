@@ -14,7 +14,7 @@ from jobs.models import Endpoint, ModelVersion, Revision
 from jobs.specs_endpoints import EndpointChange, check_servable, check_slug, slug_for, slug_taken
 from jobs.states import EndpointStatus
 from tenants import audit, outbox, quotas
-from tenants.actor import Actor
+from tenants.actor import SYSTEM, Actor
 from tenants.errors import Conflict, Invalid
 from tenants.lifecycle import move
 from tenants.models import Tenant
@@ -52,7 +52,8 @@ def publish_endpoint(
                 requests_per_minute=requests_per_minute,
                 created_by=actor.user,
             )
-            revision = _add_revision(actor, endpoint, version)
+            revision = endpoint.current = add_revision(actor, endpoint, version)
+            endpoint.save(update_fields=["current"])
             audit.record(
                 actor,
                 "endpoint.published",
@@ -61,7 +62,7 @@ def publish_endpoint(
                 revision=revision.number,
                 public=is_public,
             )
-            _tell()
+            tell()
     except IntegrityError:
         raise Invalid.at("/slug", "taken", slug_taken(slug)) from None
     return endpoint
@@ -74,7 +75,7 @@ def revise_endpoint(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> 
         raise Invalid.at("/version", "unknown", _("This model version belongs to another tenant."))
     check_servable(version)
     with transaction.atomic():
-        locked = _lock(endpoint)
+        locked = lock(endpoint)
         if (
             locked.current
             and locked.current.version_id == version.pk
@@ -84,19 +85,36 @@ def revise_endpoint(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> 
             raise Conflict(text % {"name": endpoint.name, "version": version})
         if locked.status == EndpointStatus.STOPPED:
             _ensure_room(endpoint.tenant)
-        revision = _add_revision(actor, locked, version)
-        if locked.status in {EndpointStatus.STOPPED, EndpointStatus.FAILED}:
-            move(locked, to=EndpointStatus.STARTING, by=actor, reason="revised", error="")
+        revision = add_revision(actor, locked, version)
+        if locked.current is not None:
+            locked.previous = locked.current
+        locked.current = revision
+        # a canary was compared with what answered before; it has nothing to be compared with now
+        locked.canary, locked.canary_share, locked.canary_since, locked.rollout_note = None, 0, None, ""
+        locked.save(
+            update_fields=["previous", "current", "canary", "canary_share", "canary_since", "rollout_note"]
+        )
+        let_start_again(actor, locked)
         audit.record(actor, "endpoint.revised", locked, version=version.public_id, revision=revision.number)
-        _tell()
+        tell()
     return locked
+
+
+def wake_endpoint(endpoint: Endpoint, *, reason: str) -> None:
+    """Bring an endpoint that sleeps back: somebody calls, or its warm hours begin."""
+    with transaction.atomic():
+        locked = lock(endpoint)
+        if locked.status == EndpointStatus.ASLEEP:
+            wanted = max(1, locked.min_replicas)
+            move(locked, to=EndpointStatus.STARTING, by=SYSTEM, reason=reason, replicas_wanted=wanted)
+            routes.wake_keeper()
 
 
 def change_endpoint(actor: Actor, endpoint: Endpoint, change: EndpointChange) -> Endpoint:
     """Change name, openness or rate."""
     require(actor, "endpoints.publish", endpoint)
     with transaction.atomic():
-        locked = _lock(endpoint)
+        locked = lock(endpoint)
         changed = {}
         for field in ("name", "is_public", "requests_per_minute"):
             value = getattr(change, field)
@@ -106,7 +124,7 @@ def change_endpoint(actor: Actor, endpoint: Endpoint, change: EndpointChange) ->
         if changed:
             locked.save(update_fields=list(changed))
             audit.record(actor, "endpoint.changed", locked, **changed)
-            _tell()
+            tell()
     return locked
 
 
@@ -114,10 +132,10 @@ def stop_endpoint(actor: Actor, endpoint: Endpoint, *, reason: str = "") -> Endp
     """Take it out of service; its address, revisions and grants stay. Twice is as good as once."""
     require(actor, "endpoints.stop", endpoint)
     with transaction.atomic():
-        locked = _lock(endpoint)
+        locked = lock(endpoint)
         if locked.status != EndpointStatus.STOPPED:
             move(locked, to=EndpointStatus.STOPPED, by=actor, reason=reason, error=reason)
-            _tell()
+            tell()
     return locked
 
 
@@ -125,24 +143,43 @@ def start_endpoint(actor: Actor, endpoint: Endpoint) -> Endpoint:
     """Bring a stopped or failed endpoint back with the revision it has."""
     require(actor, "endpoints.publish", endpoint)
     with transaction.atomic():
-        locked = _lock(endpoint)
+        locked = lock(endpoint)
         if locked.status == EndpointStatus.STOPPED:
             _ensure_room(endpoint.tenant)
         if locked.status in {EndpointStatus.STOPPED, EndpointStatus.FAILED}:
-            move(locked, to=EndpointStatus.STARTING, by=actor, reason="started", error="")
-            _tell()
+            wanted = max(1, locked.min_replicas)
+            move(
+                locked,
+                to=EndpointStatus.STARTING,
+                by=actor,
+                reason="started",
+                error="",
+                replicas_wanted=wanted,
+            )
+            tell()
     return locked
 
 
-def _add_revision(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> Revision:
-    """The next number; the caller holds the endpoint's row or has just made it."""
+def add_revision(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> Revision:
+    """One with the next number, which answers nobody yet; the caller holds the endpoint's row or has just made it."""
     last = endpoint.revisions.aggregate(last=Max("number"))["last"] or 0
-    revision = Revision.objects.create(
+    return Revision.objects.create(
         tenant=endpoint.tenant, endpoint=endpoint, number=last + 1, version=version, created_by=actor.user
     )
-    endpoint.current = revision
-    endpoint.save(update_fields=["current"])
-    return revision
+
+
+def let_start_again(actor: Actor, endpoint: Endpoint) -> None:
+    """After a change of what answers: whatever is down or asleep starts with it; the caller holds the row."""
+    if endpoint.status in {EndpointStatus.STOPPED, EndpointStatus.FAILED, EndpointStatus.ASLEEP}:
+        wanted = max(1, endpoint.min_replicas, endpoint.replicas_wanted)
+        move(
+            endpoint,
+            to=EndpointStatus.STARTING,
+            by=actor,
+            reason="revised",
+            error="",
+            replicas_wanted=wanted,
+        )
 
 
 def _ensure_room(tenant: Tenant) -> None:
@@ -153,12 +190,14 @@ def _ensure_room(tenant: Tenant) -> None:
     budgets.ensure_can_spend(tenant, high_estimate=Decimal(0))
 
 
-def _lock(endpoint: Endpoint) -> Endpoint:
-    rows = Endpoint.objects.select_for_update(of=("self",)).select_related("tenant", "current__version")
+def lock(endpoint: Endpoint) -> Endpoint:
+    rows = Endpoint.objects.select_for_update(of=("self",)).select_related(
+        "tenant", "current__version", "previous", "canary", "shadow"
+    )
     return rows.get(pk=endpoint.pk)
 
 
-def _tell() -> None:
+def tell() -> None:
     """After commit: the keeper of replicas looks at once, and gateways learn the new routes."""
     routes.wake_keeper()
     outbox.enqueue("jobs.publish_routes")

@@ -7,23 +7,30 @@ what is missing, replaces what died (slower each time), and drains an old revisi
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from billing.services import metering
 from billing.services.metering import Verdict
 from jobs import routes
 from jobs.models import Endpoint, ModelVersion, Replica, Revision
-from jobs.services import registry, workers
+from jobs.models.endpoints import WHOLE
+from jobs.scaling import Have, Wanted, plan
+from jobs.services import registry, revisions, workers
+from jobs.services.autoscaler import Autoscaler
 from jobs.services.endpoints import stop_endpoint
+from jobs.services.keeper_lock import try_lock
 from jobs.services.workers import Worker
+from jobs.services.zygote import Zygote
 from jobs.states import REPLICA_LIVE, EndpointStatus, ReplicaStatus
 from tenants.actor import SYSTEM
 from tenants.errors import Refused
@@ -40,55 +47,6 @@ DRAIN_LIMIT_S = 25.0  # a worker gives itself 20 s
 LEAVE_LIMIT_S = 4.0  # supervisors kill after 5 s
 LOOK_EVERY_S = 1.0
 METER = "endpoint.replica"
-_LOCK = (0x7A03, 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What one endpoint should have."""
-
-    revision: int
-    count: int  # 0: nothing, take down what is there
-    may_start: bool = True  # a failed endpoint keeps what it has and tries nothing new
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Have:
-    """One replica that is there."""
-
-    id: int
-    endpoint: int
-    revision: int
-    status: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    start: tuple[int, ...]  # revisions, one entry for each replica to start
-    retire: tuple[int, ...]  # replicas
-
-
-def plan(wanted: dict[int, Wanted], have: Iterable[Have]) -> Plan:
-    """What to start and what to retire, by endpoint. An old revision goes when the new one is all there."""
-    start: list[int] = []
-    retire: list[int] = []
-    by_endpoint: dict[int, list[Have]] = {}
-    for one in have:
-        by_endpoint.setdefault(one.endpoint, []).append(one)
-    for endpoint, want in wanted.items():
-        mine = by_endpoint.pop(endpoint, [])
-        new = [one for one in mine if one.revision == want.revision]
-        old = [one for one in mine if one.revision != want.revision]
-        if want.may_start:
-            start += [want.revision] * (want.count - len(new))
-        # those still starting are the first to be too many
-        spare = sorted(new, key=lambda one: (one.status == ReplicaStatus.READY, -one.id))
-        retire += [one.id for one in spare[: max(0, len(new) - want.count)]]
-        all_there = sum(one.status == ReplicaStatus.READY for one in new) >= want.count
-        retire += [one.id for one in old if all_there or one.status == ReplicaStatus.STARTING]
-    for mine in by_endpoint.values():
-        retire += [one.id for one in mine]
-    return Plan(start=tuple(start), retire=tuple(retire))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +73,8 @@ class Keeper:
     """Reconciles in `turn()`; `run()` of the command calls it until it is told to leave."""
 
     fetch: Callable[[ModelVersion, Path], Path] = registry.fetch_bundle
+    zygote: Zygote = field(default_factory=Zygote)
+    autoscaler: Autoscaler = field(default_factory=Autoscaler)
     _running: dict[int, _Running] = field(default_factory=dict)
     _deaths: dict[int, _Deaths] = field(default_factory=dict)
     _news: bool = False  # routes have to be published
@@ -138,20 +98,24 @@ class Keeper:
         for endpoint in Endpoint.objects.filter(status=EndpointStatus.LIVE):
             self._mark_if_dark(endpoint)
         routes.publish()
+        self.zygote.ensure()
         self._looked_at = float("-inf")
         return True
 
     def turn(self, *, look: bool = False) -> None:
         """One round: watch processes; once a second, or when told to look, compare with what is wanted."""
         self._watch()
+        self._publish()  # before anything else: somebody may be waiting for the worker that is ready now
         now = time.monotonic()
-        if look or self._news or now - self._looked_at >= LOOK_EVERY_S:
-            self._looked_at = now
-            self._reconcile()
+        if look:
+            self.autoscaler.wake()
+        if now - self._looked_at >= LOOK_EVERY_S:
+            look, self._looked_at = True, now
+            self.autoscaler.look(self._ready_by_revision())
             self._beat()
-        if self._news:
-            self._news = False
-            routes.publish()
+        if look:
+            self._reconcile()
+        self._publish()
 
     def leave(self) -> None:
         """Stop every worker, write down that they stopped, and end their bills."""
@@ -163,6 +127,7 @@ class Keeper:
             time.sleep(0.02)
         for running in everybody:
             self._gone(running, reason="the keeper left")
+        self.zygote.close()
         for endpoint in {running.endpoint.pk: running.endpoint for running in everybody}.values():
             self._mark_if_dark(endpoint)
         routes.publish()
@@ -172,11 +137,29 @@ class Keeper:
         for running in self._running.values():
             running.worker.kill()
             running.worker.clean()
+        self.zygote.close()
         self._running.clear()
 
     @property
     def replica_count(self) -> int:
         return len(self._running)
+
+    @property
+    def expects_one(self) -> bool:
+        """Whether a worker is about to be ready: every millisecond counts then."""
+        return any(running.replica.status == ReplicaStatus.STARTING for running in self._running.values())
+
+    def _publish(self) -> None:
+        if self._news:
+            routes.publish()
+            self._news = False
+
+    def _ready_by_revision(self) -> Counter[int]:
+        return Counter(
+            running.replica.revision_id
+            for running in self._running.values()
+            if running.replica.status == ReplicaStatus.READY
+        )
 
     # -- watching --------------------------------------------------------------------------------------------
 
@@ -209,9 +192,8 @@ class Keeper:
             )
             running.allocation = allocation
             endpoint.refresh_from_db()
-            is_current = endpoint.current_id == replica.revision_id
-            if is_current and endpoint.status in {EndpointStatus.STARTING, EndpointStatus.FAILED}:
-                move(endpoint, to=EndpointStatus.LIVE, by=SYSTEM, error="")
+            if endpoint.current_id == replica.revision_id:
+                self._mark_live(endpoint)
         running.next_beat = time.monotonic() + settings.BEAT_S
         self._news = True
 
@@ -228,8 +210,16 @@ class Keeper:
         deaths.count = deaths.count + 1 if quick else 1
         deaths.next_try = time.monotonic() + BACK_OFF_S[min(deaths.count, len(BACK_OFF_S)) - 1]
         endpoint.refresh_from_db()
-        if deaths.count >= DEATHS_TO_GIVE_UP and endpoint.current_id == revision.pk:
+        gave_up = deaths.count >= DEATHS_TO_GIVE_UP
+        if gave_up:
             del self._deaths[revision.pk]
+        if gave_up and endpoint.canary_id == revision.pk:
+            note = f"Revision {revision.number} was taken back by itself. {why}"
+            revisions.roll_back(SYSTEM, endpoint, note=note)
+        elif gave_up and endpoint.shadow_id == revision.pk:
+            note = f"The shadow, revision {revision.number}, was stopped. {why}"
+            revisions.stop_shadow(SYSTEM, endpoint, note=note)
+        elif gave_up and endpoint.current_id == revision.pk:
             if endpoint.status in {EndpointStatus.STARTING, EndpointStatus.LIVE}:
                 move(endpoint, to=EndpointStatus.FAILED, by=SYSTEM, reason=why, error=why)
         else:
@@ -264,35 +254,42 @@ class Keeper:
     # -- reconciling -----------------------------------------------------------------------------------------
 
     def _reconcile(self) -> None:
+        # those that want nothing are not even read: there may be thousands
         rows = Endpoint.objects.filter(tenant__closed_at=None, current__isnull=False)
-        endpoints = {one.pk: one for one in rows.select_related("tenant", "created_by", "current__version")}
-        wanted = {
-            pk: Wanted(
-                revision=cast(int, one.current_id),
-                count=0 if one.status == EndpointStatus.STOPPED else one.replicas_wanted,
-                may_start=one.status != EndpointStatus.FAILED,
+        rows = rows.exclude(status__in=[EndpointStatus.STOPPED, EndpointStatus.ASLEEP])
+        endpoints = {
+            one.pk: one
+            for one in rows.select_related(
+                "tenant", "created_by", "current__version", "canary__version", "shadow__version"
             )
-            for pk, one in endpoints.items()
         }
         have = [
             Have(id=pk, endpoint=one.endpoint.pk, revision=one.replica.revision_id, status=one.replica.status)
             for pk, one in self._running.items()
             if one.retired_at is None
         ]
-        todo = plan(wanted, have)
-        by_revision = {one.current_id: one for one in endpoints.values()}
+        todo = plan({pk: _wanted(one) for pk, one in endpoints.items()}, have)
+        by_revision = {
+            revision.pk: (endpoint, revision)
+            for endpoint in endpoints.values()
+            for revision in (endpoint.current, endpoint.canary, endpoint.shadow)
+            if revision is not None
+        }
         now = time.monotonic()
-        for revision in todo.start:
-            deaths = self._deaths.get(revision)
+        for revision_pk in todo.start:
+            deaths = self._deaths.get(revision_pk)
             if deaths is None or now >= deaths.next_try:
-                self._start(by_revision[revision])
+                self._start(*by_revision[revision_pk])
         for pk in todo.retire:
             self._retire(self._running[pk])
         self._deaths = {pk: one for pk, one in self._deaths.items() if pk in by_revision}
+        ready = self._ready_by_revision()
+        for endpoint in endpoints.values():
+            # after a rollback the revision that is wanted may have been there all along
+            if endpoint.status == EndpointStatus.STARTING and ready[cast(int, endpoint.current_id)]:
+                self._mark_live(endpoint)
 
-    def _start(self, endpoint: Endpoint) -> None:
-        revision = endpoint.current
-        assert revision is not None
+    def _start(self, endpoint: Endpoint, revision: Revision) -> None:
         replica = Replica.objects.create(
             tenant=endpoint.tenant, revision=revision, fence=secrets.token_hex(16)
         )
@@ -300,7 +297,12 @@ class Keeper:
         try:
             folder.mkdir(parents=True, mode=0o700)
             self.fetch(revision.version, folder / "bundle")
-            worker = Worker(folder, model_name=endpoint.slug, model_version=str(revision.number))
+            worker = Worker(
+                folder,
+                model_name=endpoint.slug,
+                model_version=str(revision.number),
+                starter=self.zygote,
+            )
         except Exception as error:  # a missing file, a full disk: the publisher must read it on the page
             log.exception("replica cannot start", extra={"replica": replica.public_id})
             workers.stop_leftover({"folder": str(folder)})
@@ -320,6 +322,11 @@ class Keeper:
         else:
             running.asked_to_stop = True
             running.worker.kill()  # it has answered nobody yet
+
+    def _mark_live(self, endpoint: Endpoint) -> None:
+        if endpoint.status in {EndpointStatus.STARTING, EndpointStatus.FAILED}:
+            move(endpoint, to=EndpointStatus.LIVE, by=SYSTEM, error="")
+            self._news = True
 
     def _mark_if_dark(self, endpoint: Endpoint) -> None:
         """A live endpoint without a ready replica is starting again."""
@@ -366,21 +373,18 @@ class Keeper:
         return int(allocation.pk)
 
 
-def try_lock() -> bool:
-    """Take the keeper's lock for this database session, or find that another session has it."""
-    with connection.cursor() as cursor:
-        # held already: an advisory lock of a session would otherwise be counted twice
-        cursor.execute(
-            "select count(*) from pg_locks where locktype = 'advisory' and classid = %s and objid = %s "
-            "and pid = pg_backend_pid() and granted",
-            _LOCK,
-        )
-        if cursor.fetchone()[0]:
-            return True
-        cursor.execute("select pg_try_advisory_lock(%s, %s)", _LOCK)
-        return bool(cursor.fetchone()[0])
-
-
-def unlock() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_advisory_unlock(%s, %s)", _LOCK)
+def _wanted(endpoint: Endpoint) -> Wanted:
+    """Canary and shadow have one worker, or as many as their share of the requests asks for."""
+    beside: dict[int, int] = {}
+    for revision, share in (
+        (endpoint.canary_id, endpoint.canary_share),
+        (endpoint.shadow_id, endpoint.shadow_share),
+    ):
+        if revision is not None:
+            beside[revision] = max(1, math.ceil(endpoint.replicas_wanted * share / WHOLE))
+    return Wanted(
+        revision=cast(int, endpoint.current_id),
+        count=max(1, endpoint.replicas_wanted),
+        beside=beside,
+        may_start=endpoint.status != EndpointStatus.FAILED,
+    )

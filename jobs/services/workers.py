@@ -1,4 +1,4 @@
-"""One `python -m trainer serve` process: start it clean, hear whether it is ready, leave nothing behind."""
+"""One model worker (`trainer serve`): start it clean, hear whether it is ready, leave nothing behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from django.conf import settings
@@ -22,10 +22,29 @@ SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes
 LOG_LIMIT_BYTES = 1024 * 1024
 
 
+class Process(Protocol):
+    """What a worker's process is asked: a child of ours, or a fork of the zygote."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int | None: ...
+
+
+class Starter(Protocol):
+    """Starts `trainer serve` for a folder; see `jobs.services.zygote`. None: it cannot right now."""
+
+    def start(self, folder: Path, environment: Mapping[str, str]) -> Process | None: ...
+
+
 class Worker:
     """A running model worker in a folder of its own."""
 
-    def __init__(self, folder: Path, *, model_name: str, model_version: str) -> None:
+    def __init__(
+        self, folder: Path, *, model_name: str, model_version: str, starter: Starter | None = None
+    ) -> None:
         self.folder = folder
         self.began = time.monotonic()
         self._socket_folder = folder
@@ -39,17 +58,8 @@ class Worker:
             "model_version": model_version,
         }
         (folder / "serve.json").write_text(json.dumps(config))
-        with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:
-            self.process = subprocess.Popen(
-                # -P: no module is ever imported from a folder that holds a tenant's files
-                [sys.executable, "-P", "-m", "trainer", "serve", str(folder / "serve.json")],
-                cwd=folder,
-                env=_environment(folder),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,  # a Ctrl-C in the terminal is for the keeper, which drains
-            )
+        warm = starter.start(folder, _environment(folder)) if starter is not None else None
+        self.process: Process = warm or _start_cold(folder)
         self.created = _created(self.process.pid)
 
     @property
@@ -109,6 +119,20 @@ class Worker:
         return {}
 
 
+def _start_cold(folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:
+        return subprocess.Popen(
+            # -P: no module is ever imported from a folder that holds a tenant's files
+            [sys.executable, "-P", "-m", "trainer", "serve", str(folder / "serve.json")],
+            cwd=folder,
+            env=_environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the keeper, which drains
+        )
+
+
 def stop_leftover(handle: Mapping[str, Any]) -> None:
     """Kill the process a dead keeper left, if it is still the same one, and remove its folders."""
     pid, created = handle.get("pid"), handle.get("created")
@@ -123,9 +147,11 @@ def stop_leftover(handle: Mapping[str, Any]) -> None:
 def sweep(root: Path) -> None:
     """Kill workers of this very folder that no row knows of, and empty it."""
     mine = f"{root}{os.sep}"
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.process_iter(["cmdline", "cwd"]):
         command = process.info["cmdline"] or []
-        if "trainer" in command and "serve" in command and any(part.startswith(mine) for part in command):
+        # a fork of the zygote has its parent's command line, but works in a folder of its own
+        ours = ("trainer" in command and "serve" in command) or "trainer.zygote" in command
+        if ours and (process.info["cwd"] or "").startswith(mine):
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 process.wait(timeout=5)

@@ -1,4 +1,4 @@
-"""The keeper of replicas: pure plans first, then real processes."""
+"""The keeper of replicas, with real processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from billing.models import Allocation, UsageInterval
 from jobs import routes
 from jobs.models import Endpoint, ModelVersion, Replica
 from jobs.services.endpoints import change_endpoint, revise_endpoint, start_endpoint, stop_endpoint
-from jobs.services.replicas import Have, Keeper, Plan, Wanted, plan, unlock
+from jobs.services.keeper_lock import unlock
+from jobs.services.replicas import Keeper
 from jobs.specs_endpoints import EndpointChange
 from jobs.states import REPLICA_LIVE, EndpointStatus
 from tenants.actor import Actor
@@ -32,44 +33,6 @@ from tenants.services.tokens import revoke_token
 from tests import factories
 from tests.jobs import factories_endpoints as make
 from tests.jobs.factories_endpoints import infer_body, labels_of, make_endpoint, make_model_version, until
-
-# -- plans ---------------------------------------------------------------------------------------------------
-
-
-def have(id: int, revision: int, status: str = "ready") -> Have:
-    return Have(id=id, endpoint=1, revision=revision, status=status)
-
-
-def test_what_is_missing_is_started() -> None:
-    assert plan({1: Wanted(revision=7, count=2)}, [have(1, 7)]) == Plan(start=(7,), retire=())
-
-
-def test_an_old_revision_stays_until_the_new_one_is_ready() -> None:
-    wanted = {1: Wanted(revision=8, count=1)}
-    assert plan(wanted, [have(1, 7)]) == Plan(start=(8,), retire=())
-    assert plan(wanted, [have(1, 7), have(2, 8, "starting")]) == Plan(start=(), retire=())
-    assert plan(wanted, [have(1, 7), have(2, 8)]) == Plan(start=(), retire=(1,))
-
-
-def test_an_old_revision_that_never_answered_is_dropped_at_once() -> None:
-    assert plan({1: Wanted(revision=8, count=1)}, [have(1, 7, "starting")]) == Plan(start=(8,), retire=(1,))
-
-
-def test_a_stopped_or_vanished_endpoint_loses_everything() -> None:
-    there = [have(1, 7), have(2, 7, "starting")]
-    assert set(plan({1: Wanted(revision=7, count=0)}, there).retire) == {1, 2}
-    assert set(plan({}, there).retire) == {1, 2}
-
-
-def test_a_failed_endpoint_keeps_what_answers_and_tries_nothing() -> None:
-    wanted = {1: Wanted(revision=8, count=1, may_start=False)}
-    assert plan(wanted, [have(1, 7)]) == Plan(start=(), retire=())
-
-
-def test_too_many_are_thinned_the_youngest_and_unready_first() -> None:
-    there = [have(1, 7), have(2, 7), have(3, 7, "starting")]
-    assert plan({1: Wanted(revision=7, count=1)}, there).retire == (3, 2)
-
 
 # -- processes -----------------------------------------------------------------------------------------------
 
@@ -114,8 +77,8 @@ def is_live(endpoint: Endpoint) -> bool:
 def workers_of(folder: Path) -> list[psutil.Process]:
     """Model workers that serve from this very folder."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(part.startswith(f"{folder}/") for part in process.info["cmdline"] or []):
+    for process in psutil.process_iter(["cwd"]):  # a fork of the zygote has its parent's command line
+        if (process.info["cwd"] or "").startswith(f"{folder}/"):
             found.append(process)
     return found
 

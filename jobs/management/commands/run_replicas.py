@@ -15,12 +15,14 @@ from redis.exceptions import RedisError
 
 from jobs import routes
 from jobs.gateway.pulse import KEEPER_CHANNEL
-from jobs.services.replicas import Keeper, unlock
+from jobs.services.keeper_lock import unlock
+from jobs.services.replicas import Keeper
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 IDLE_S = 1.0
+WAITING_S = 0.01  # while a worker is about to be ready
 
 
 class Command(BaseCommand):
@@ -44,7 +46,7 @@ class Command(BaseCommand):
                     if working:
                         log.info("keeping replicas")
                         told = False
-                rang = bell.wait(TICK_S if working and keeper.replica_count else IDLE_S)
+                rang = bell.wait(_pause_s(keeper) if working else IDLE_S)
                 if working and not self.leaving:
                     keeper.turn(look=rang)
             except (DatabaseError, InterfaceError):
@@ -65,6 +67,12 @@ class Command(BaseCommand):
 
     def _leave(self, *_: object) -> None:
         self.leaving = True
+
+
+def _pause_s(keeper: Keeper) -> float:
+    if keeper.expects_one:
+        return WAITING_S
+    return TICK_S if keeper.replica_count else IDLE_S
 
 
 class _Bell:
