@@ -67,8 +67,10 @@ def wrap(network: nn.Module, gang: Gang) -> nn.Module:
     with warnings.catch_warnings():
         # torch 2.13 has a new name for this argument that 2.11 does not know
         warnings.simplefilter("ignore", FutureWarning)
-        # no buffers to broadcast: ours are constants
-        return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+        # no buffers to broadcast: ours are constants; no copy of the gradients beside what is sent
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
 
 def sum_over_ranks(values: Tensor, gang: Gang) -> Tensor:

@@ -40,6 +40,7 @@ from trainer.failures import (
     leave_now,
 )
 from trainer.loop import train
+from trainer.memory import keep_freed
 from trainer.prepare import Run, prepare
 from trainer.recipes import networks
 from trainer.usage import Usage
@@ -118,6 +119,7 @@ def _phases(run: Run, *, training: bool, compression: bool) -> None:
 def _guarded(spec_path: Path, phases: Callable[[Run], None]) -> int:
     """Run the phases; whatever happens, leave an event, a fitting exit code and no half result."""
     die_with_parent()
+    keep_freed()
     spec_path = spec_path.resolve()
     folder, rank = spec_path.parent, rank_from_environment()
     leads = rank == 0

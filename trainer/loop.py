@@ -91,10 +91,10 @@ class Stepper:
         with autocast(self.gang.device, self.precision):
             logits_BC = self.network(x)
         whole = loss_of(self.network, logits_BC.float(), x, y)
-        share = whole * (0.0 if idle else 1.0 / len(rows))
+        share = 0.0 if idle else 1.0 / len(rows)
         # DDP divides by the number of ranks; the batch's mean wants the plain sum
-        self.scaler.scale(share * self.gang.world).backward()
-        return share.detach()
+        self.scaler.scale(whole * (share * self.gang.world)).backward()
+        return whole.detach() * share
 
 
 def roll_dice(seed: int, number: int, piece: int) -> None:
