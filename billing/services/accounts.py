@@ -22,7 +22,7 @@ from tenants.permissions import require
 FROZEN = ("currency", "zone", "anchor_day")  # once there is usage
 CHANGEABLE = (
     *FROZEN, "plan", "mode", "grace_minutes", "terms_days", "commitment", "tax_region", "buyer_details",
-    "language",
+    "language", "customer",
 )  # fmt: skip
 
 
