@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy
 
 from jobs.models import Attempt, Job, JobEvent, ModelVersion
 from jobs.said import said
+from jobs.services import curves
 from jobs.services.progress import PHASES, event_row, in_words
 from jobs.states import Reason
 from jobs.words import recipe_label
@@ -27,16 +28,11 @@ def first_state(job: Job) -> dict[str, Any]:
     until = JobEvent.objects.filter(job=job, seq__lte=job.last_seq)
     charts: dict[str, dict[str, list[list[float]]]] = {name: {} for name in CHARTS}
     latest: dict[str, float] = {}
-    points = 0
-    for data in until.filter(kind=EventKind.METRIC).order_by("seq").values_list("data", flat=True):
-        points += 1
-        if data.get("value") is None:
-            continue
-        part, _slash, what = data["name"].partition("/")
-        charts.setdefault(what or part, {}).setdefault(str(SERIES.get(part, part)), []).append(
-            [data["step"], data["value"]]
-        )
-        latest[data["name"]] = data["value"]
+    drawn = curves.read(job)
+    for name, step, value in drawn.points:
+        part, _slash, what = name.partition("/")
+        charts.setdefault(what or part, {}).setdefault(str(SERIES.get(part, part)), []).append([step, value])
+        latest[name] = value
     lines = until.filter(kind__in=[EventKind.LOG, EventKind.ERROR]).order_by("-seq")[:LOG_LINES]
     return {
         "charts": [
@@ -50,7 +46,7 @@ def first_state(job: Job) -> dict[str, Any]:
             }
             for name, lines in charts.items()
         ],
-        "points": points,
+        "points": drawn.count,
         "phase_label": PHASES.get(job.phase, "") or job.state.label,
         "loss": latest.get("train/loss"),
         "accuracy": latest.get("val/accuracy"),
