@@ -159,14 +159,15 @@ class ColumnFields(forms.Form):
 def likely(role: str, columns: list[dict[str, Any]], taken: list[str], recipe: Recipe) -> str:
     """A guess that saves a click: a column named like one; for labels and texts, else one that looks like it."""
     free = [column for column in columns if column["name"] not in taken]
+    if role in ("rating", "time") or (role == "label" and recipe is Recipe.REGRESSION):
+        free = [column for column in free if column.get("type") == "number"]
     for name in LIKELY[role]:
         for column in free:
             if column["name"].strip().lower() == name:
                 return str(column["name"])
     if role == "label":
         if recipe is Recipe.REGRESSION:
-            numbers = [one["name"] for one in free if one.get("type") == "number"]
-            return str(numbers[-1]) if numbers else ""
+            return str(free[-1]["name"]) if free else ""
         few = [one["name"] for one in free if 2 <= (one.get("distinct") or 0) <= 50]
         return str(few[-1]) if few else ""
     if role == "text" and recipe is not Recipe.RECOMMEND:

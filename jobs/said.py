@@ -82,6 +82,17 @@ _SENTENCES = (
         "This model is not clearly better than always answering %(what)s, which is right for %(share)s %% of the "
         "held-out rows: look at the labels and columns, train longer, or add rows."
     ),
+    _(
+        "This model is not clearly better than the simplest guess (%(name)s), whose %(quality)s is %(value)s: "
+        "look at the labels and columns, train longer, or add rows."
+    ),
+    _("commonest pair"),
+    _("the mean"),
+    _("most popular items"),
+    _("counts of three characters"),
+    _("accuracy"),
+    _("both right"),
+    _("code length saved"),
     _("The yardstick: the others are compared with it."),
     _("%(n)sx smaller once compressed"),
     _("%(n)sx smaller"),
@@ -93,6 +104,9 @@ _SENTENCES = (
     _("same accuracy"),
     _("accuracy %(n)s points lower"),
     _("accuracy %(n)s points higher"),
+    _("same %(quality)s"),
+    _("%(quality)s %(n)s points lower"),
+    _("%(quality)s %(n)s points higher"),
     _("8-bit arithmetic is %(n)sx slower here than 32-bit: no faster kernel for these layers"),
     _("more than the allowed %(n)s points, so it did not pass"),
     _("it may be %(high)s points lower on other rows and %(n)s are allowed, so it did not pass"),

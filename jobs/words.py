@@ -25,13 +25,30 @@ QUALITIES: dict[str, Any] = {
     Quality.R2: "R²",
     Quality.RECALL: _("Recall at 10"),
     Quality.SAVED: _("Code length saved"),
+    # further figures of a report, by the names the engine gives them
+    "MAE": _("Mean error (MAE)"),
+    "RMSE": _("Root mean square error (RMSE)"),
+    "best answer right": _("Best answer right"),
+    "answer among 3": _("Right answer among three"),
+    "sentiment right": _("Sentiment right"),
+    "topic right": _("Topic right"),
+    "NDCG@10": "NDCG@10",
+    "items offered": _("Share of items ever offered"),
+    "perplexity": _("Perplexity"),
+    "bits a character": _("Bits a character"),
+    "next right": _("Next character right"),
 }
 
 
 def quality_label(recipe: Any) -> str:
     """What the share a model of this recipe is judged by is called."""
+    return str(QUALITIES[quality_of(recipe)])
+
+
+def quality_of(recipe: Any) -> Quality:
+    """The measure of a recipe; of one that is not known, as good as any."""
     known = {str(one): needs.quality for one, needs in NEEDS.items()}
-    return str(QUALITIES[known.get(str(recipe), Quality.ACCURACY)])
+    return known.get(str(recipe), Quality.ACCURACY)
 
 
 def recipe_label(recipe: Any) -> str:

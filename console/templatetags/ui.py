@@ -16,7 +16,7 @@ from django.utils.timezone import localtime
 
 from console import formats, graphics
 from jobs import said as stored_words
-from jobs.words import recipe_label
+from jobs.words import quality_label, recipe_label
 
 register = template.Library()
 
@@ -158,6 +158,12 @@ def bytes_filter(value: Any) -> str:
 def ms(value: Any) -> str:
     """`{{ version.latency_p50_ms|ms }}` -> `0.024 ms`"""
     return formats.milliseconds(value)
+
+
+@register.filter
+def quality(value: Any) -> str:
+    """`{{ job.recipe|quality }}` -> `Accuracy`: what models of this recipe are judged by"""
+    return quality_label(value)
 
 
 @register.filter

@@ -12,21 +12,22 @@ from jobs.said import said
 from jobs.services import curves
 from jobs.services.progress import PHASES, event_row, in_words
 from jobs.states import Reason
-from jobs.words import recipe_label
-from trainer.contract import EventKind
+from jobs.words import QUALITIES, quality_label, quality_of, recipe_label
+from trainer.contract import EventKind, Quality
 
 MOST_POINTS = 3000  # of one line; a longer one is thinned for the first picture
 LOG_LINES = 300
 EVENT_ROWS = 500
 SERIES = {"train": gettext_lazy("Training"), "val": gettext_lazy("Validation")}
-CHARTS = {"loss": {"log": True}, "accuracy": {"percent": True}}
+CHARTS = {"loss": {"log": True}, **{str(one): {"percent": True} for one in Quality}}
 _DRAWN = (EventKind.METRIC, EventKind.PROGRESS)
 
 
 def first_state(job: Job) -> dict[str, Any]:
     """Charts, log and counters up to the job's `last_seq` as it was read: the socket goes on from there."""
     until = JobEvent.objects.filter(job=job, seq__lte=job.last_seq)
-    charts: dict[str, dict[str, list[list[float]]]] = {name: {} for name in CHARTS}
+    quality = quality_of(job.recipe)
+    charts: dict[str, dict[str, list[list[float]]]] = {"loss": {}, str(quality): {}}
     latest: dict[str, float] = {}
     drawn = curves.read(job)
     for name, step, value in drawn.points:
@@ -49,7 +50,11 @@ def first_state(job: Job) -> dict[str, Any]:
         "points": drawn.count,
         "phase_label": PHASES.get(job.phase, "") or job.state.label,
         "loss": latest.get("train/loss"),
-        "accuracy": latest.get("val/accuracy"),
+        "accuracy": latest.get(f"val/{quality}"),
+        "quality_metric": f"val/{quality}",
+        "quality_title": _("Validation accuracy")
+        if quality is Quality.ACCURACY
+        else quality_label(job.recipe),
         "log_lines": [log_row(event) for event in reversed(lines)],
     }
 
@@ -109,7 +114,7 @@ def _gpus(attempt: Attempt) -> int:
 
 
 def _title(name: str) -> str:
-    return {"loss": _("Loss"), "accuracy": _("Accuracy")}.get(name, name)
+    return _("Loss") if name == "loss" else str(QUALITIES.get(name, name))
 
 
 def _thin(line: list[list[float]]) -> list[list[float]]:

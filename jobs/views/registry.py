@@ -16,10 +16,11 @@ from django.views.decorators.http import require_GET, require_POST
 from jobs import comparison, worth
 from jobs.forms_datasets import ShareForm
 from jobs.models import Artifact, Dataset, Endpoint, Job, Model, ModelVersion
+from jobs.said import said
 from jobs.services import registry as service
 from jobs.streams import send_artifact
 from jobs.views.sharing import share_context, share_with, unshare_from
-from jobs.words import recipe_label
+from jobs.words import QUALITIES, recipe_label
 from tenants.http import Request
 from tenants.permissions import allowed, require
 from tenants.views.common import needs_something_to_see
@@ -172,6 +173,15 @@ def _deltas(before: ModelVersion, after: ModelVersion) -> dict[str, comparison.D
     }
 
 
+def _simplest_guess(manifest: dict[str, Any]) -> tuple[Any, str]:
+    """What a model must beat, by the name of how it guesses."""
+    named = (manifest.get("baseline") or {}).get("name", "commonest class")
+    title = _("Guessing the commonest class")
+    if named != "commonest class":
+        title = _("Simplest guess: %(name)s") % {"name": said(named)}
+    return title, f"{100 * (manifest.get('baseline_accuracy') or 0):.1f} %"
+
+
 def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
     manifest, report = version.manifest, version.report
     facts = [
@@ -180,7 +190,11 @@ def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
         (_("Rows trained on"), f"{manifest.get('rows_trained', 0):,}"),
         (_("Held-out rows"), f"{report.get('holdout_rows', 0):,}"),
         (_("Steps"), f"{manifest.get('steps', 0):,}"),
-        (_("Guessing the commonest class"), f"{100 * (manifest.get('baseline_accuracy') or 0):.1f} %"),
+        _simplest_guess(manifest),
+        *(
+            (QUALITIES.get(name, name), f"{value:.4g}")
+            for name, value in version.report.get("figures", {}).items()
+        ),
     ]
     difference = report.get("max_abs_difference")
     if difference is not None and version.variant != service.ORIGINAL:

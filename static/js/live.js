@@ -103,7 +103,7 @@
       const chart = this.querySelector(`line-chart[data-metric="${CSS.escape(what)}"]`);
       chart?.push?.(SERIES[part] ? word(SERIES[part]) : part, step, value);
       if (name === "train/loss") this.tile("loss", format().number(value));
-      if (name === "val/accuracy") this.tile("accuracy", `${format().number(Math.round(value * 1000) / 10)} %`);
+      if (name === this.dataset.quality) this.tile("accuracy", `${format().number(Math.round(value * 1000) / 10)} %`);
     }
 
     line(event) {
