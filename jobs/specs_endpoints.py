@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from jobs.models import Endpoint, ModelVersion
+from jobs.scaling import WarmHours
 from tenants.actor import Actor
 from tenants.errors import Fault, Invalid
 
@@ -19,6 +20,19 @@ NAME_LENGTH = 80
 SLUG_LENGTH = 40
 MOST_PER_MINUTE = 1_000_000
 USUAL_PER_MINUTE = 600
+# settings of operation: kind, least, most
+OPERATION: dict[str, tuple[type, float, float]] = {
+    "min_replicas": (int, 0, 50),
+    "max_replicas": (int, 1, 50),
+    "target_concurrency": (int, 1, 1_000),
+    "scale_up_after_s": (int, 0, 3_600),
+    "scale_down_after_s": (int, 0, 86_400),
+    "zero_after_s": (int, 10, 604_800),
+    "guard_error_share": (float, 0, 1),
+    "guard_p95_ratio": (float, 1, 100),
+    "guard_min_requests": (int, 1, 1_000_000),
+}
+MOST_WARM_HOURS = 20
 _SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
 _TYPES = {bool: gettext_lazy("a yes or no"), int: gettext_lazy("a whole number"), str: gettext_lazy("text")}
 
@@ -53,22 +67,53 @@ class EndpointSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointChange:
-    """Settings to change; None leaves one as it is."""
+    """Settings to change; None, or a name that is not in `operation`, leaves one as it is."""
 
     name: str | None
     is_public: bool | None
     requests_per_minute: int | None
+    operation: Mapping[str, Any]  # how many workers, and when a canary goes; see OPERATION
 
     @classmethod
     def parse(cls, data: Any) -> EndpointChange:
-        found = _Faults(data, known={field.name for field in fields(cls)})
+        known = {field.name for field in fields(cls)} - {"operation"} | OPERATION.keys() | {"warm_hours"}
+        found = _Faults(data, known=known)
+        operation = {name: value for name in OPERATION if (value := found.number(name)) is not None}
+        if "warm_hours" in data:
+            operation["warm_hours"] = found.warm_hours()
         change = cls(
             name=found.name(required=False) if "name" in data else None,
             is_public=found.take("is_public", bool, None) if "is_public" in data else None,
             requests_per_minute=found.rate(None) if "requests_per_minute" in data else None,
+            operation=operation,
         )
         found.raise_if_any()
         return change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSpec:
+    """A version and its share of the requests, in basis points: what a canary or a shadow is made of."""
+
+    version: ModelVersion
+    share: int
+
+    @classmethod
+    def parse(cls, actor: Actor, data: Any, *, usual_percent: float) -> RolloutSpec:
+        """From {"version": "ver_...", "percent": 5}."""
+        found = _Faults(data, known={"version", "percent"})
+        version, share = found.version(actor), found.share(usual_percent)
+        found.raise_if_any()
+        assert version is not None
+        return cls(version=version, share=share)
+
+
+def parse_share(data: Any) -> int:
+    """The body {"percent": 25} as basis points."""
+    found = _Faults(data, known={"percent"})
+    share = found.share(None)
+    found.raise_if_any()
+    return share
 
 
 def parse_version(actor: Actor, data: Any) -> ModelVersion:
@@ -158,6 +203,40 @@ class _Faults:
             text = _("Allow between 1 and %(most)s requests a minute.")
             self.add("requests_per_minute", "range", text % {"most": f"{MOST_PER_MINUTE:,}"})
         return rate
+
+    def number(self, field: str) -> Any:
+        """A setting of operation within its bounds; None if it is not given."""
+        kind, least, most = OPERATION[field]
+        value = self.data.get(field)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value % 1):
+            self.add(field, "type", _("This must be a number."))
+        elif not least <= value <= most:
+            text = _("This must lie between %(least)s and %(most)s.")
+            self.add(field, "range", text % {"least": f"{least:g}", "most": f"{most:,g}"})
+        return kind(value) if isinstance(value, int | float) else None
+
+    def warm_hours(self) -> list[dict[str, object]]:
+        said = self.data["warm_hours"]
+        try:
+            if not isinstance(said, list) or len(said) > MOST_WARM_HOURS:
+                raise ValueError
+            return [WarmHours.from_json(one).to_json() for one in said]
+        except (ValueError, KeyError, TypeError):
+            text = _(
+                'Give a list of {"days": [0, 1], "from": "08:00", "to": "18:00", "replicas": 1}; '
+                "0 is Monday, and times are UTC."
+            )
+            self.add("warm_hours", "format", text)
+            return []
+
+    def share(self, usual_percent: float | None) -> int:
+        percent = self.data.get("percent", usual_percent)
+        if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= 100:
+            self.add("percent", "range", _("A share lies between 0 and 100 %."))
+            return 0
+        return round(percent * 100)
 
     def version(self, actor: Actor) -> ModelVersion | None:
         given = self.data.get("version")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max
@@ -111,21 +112,41 @@ def wake_endpoint(endpoint: Endpoint, *, reason: str) -> None:
 
 
 def change_endpoint(actor: Actor, endpoint: Endpoint, change: EndpointChange) -> Endpoint:
-    """Change name, openness or rate."""
+    """Change name, openness, rate, or how it is operated."""
     require(actor, "endpoints.publish", endpoint)
     with transaction.atomic():
         locked = lock(endpoint)
-        changed = {}
+        changed: dict[str, Any] = {}
         for field in ("name", "is_public", "requests_per_minute"):
             value = getattr(change, field)
             if value is not None and value != getattr(locked, field):
                 setattr(locked, field, value)
                 changed[field] = value
+        for field, value in change.operation.items():
+            if value != getattr(locked, field):
+                setattr(locked, field, value)
+                changed[field] = value
+        if locked.min_replicas > locked.max_replicas:
+            text = _("The fewest workers cannot be more than the most.")
+            raise Invalid.at("/min_replicas", "range", text)
         if changed:
             locked.save(update_fields=list(changed))
+            _fit_replicas(locked)
             audit.record(actor, "endpoint.changed", locked, **changed)
             tell()
     return locked
+
+
+def _fit_replicas(endpoint: Endpoint) -> None:
+    """Bring what is wanted now within new bounds; the caller holds the row."""
+    if endpoint.status == EndpointStatus.ASLEEP:
+        if endpoint.min_replicas:
+            wake_endpoint(endpoint, reason="it may not sleep any more")
+        return
+    fit = min(max(endpoint.replicas_wanted, endpoint.min_replicas, 1), endpoint.max_replicas)
+    if fit != endpoint.replicas_wanted:
+        endpoint.replicas_wanted = fit
+        endpoint.save(update_fields=["replicas_wanted"])
 
 
 def stop_endpoint(actor: Actor, endpoint: Endpoint, *, reason: str = "") -> Endpoint:

@@ -34,22 +34,30 @@ CLASSES = ("left", "middle", "right")
 SIDE = 8
 
 
-def write_tiny_bundle(folder: Path, *, lead: int = 0) -> Path:
-    """A model that names the brightest of three pixels; `lead` shifts the names, to tell two apart."""
+def write_tiny_bundle(folder: Path, *, lead: int = 0, fragile: bool = False) -> Path:
+    """A model that names the brightest of three pixels; `lead` shifts the names, to tell two apart.
+
+    A `fragile` one loads and answers one row, and fails on two.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = np.zeros((SIDE * SIDE, 3), dtype=np.float32)
     for pixel in range(3):
         weights[pixel, (pixel + lead) % 3] = 8.0
+    flat = helper.make_node("Flatten", ["image"], ["flat"], axis=1)
+    constants = [numpy_helper.from_array(weights, "weights")]
+    if fragile:
+        flat = helper.make_node("Reshape", ["image", "one_row"], ["flat"])
+        constants.append(numpy_helper.from_array(np.array([1, SIDE * SIDE], dtype=np.int64), "one_row"))
     graph = helper.make_graph(
         [
-            helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+            flat,
             helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
         ],
         "tiny",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", 1, SIDE, SIDE])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", 3])],
-        [numpy_helper.from_array(weights, "weights")],
+        constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, str(folder / "model.onnx"))
@@ -246,6 +254,19 @@ def keeper(var: Path) -> Iterator[subprocess.Popen]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class Caller:
+    """Somebody with a token at the gateway."""
+
+    def __init__(self, url: str, token: str, endpoint: Endpoint) -> None:
+        self.url = f"{url}/t/{endpoint.tenant.slug}/{endpoint.slug}/v2/models/{endpoint.slug}/infer"
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self.client = httpx.Client(timeout=40)
+
+    def __call__(self, *bright: int, **headers: str) -> httpx.Response:
+        body = infer_body(*(bright or (0,)))
+        return self.client.post(self.url, json=body, headers={**self.headers, **headers})
 
 
 # -- routes --------------------------------------------------------------------------------------------------

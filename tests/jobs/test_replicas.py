@@ -32,7 +32,7 @@ from tenants.services.grants import share
 from tenants.services.tokens import revoke_token
 from tests import factories
 from tests.jobs import factories_endpoints as make
-from tests.jobs.factories_endpoints import infer_body, labels_of, make_endpoint, make_model_version, until
+from tests.jobs.factories_endpoints import Caller, labels_of, make_endpoint, make_model_version, until
 
 # -- processes -----------------------------------------------------------------------------------------------
 
@@ -195,18 +195,6 @@ def kept(tmp_path: Path) -> Iterator[subprocess.Popen]:
     with make.keeper(tmp_path) as process:
         yield process
     make.forget_routes()
-
-
-class Caller:
-    """Somebody with a token at the gateway."""
-
-    def __init__(self, url: str, token: str, endpoint: Endpoint) -> None:
-        self.url = f"{url}/t/{endpoint.tenant.slug}/{endpoint.slug}/v2/models/{endpoint.slug}/infer"
-        self.headers = {"Authorization": f"Bearer {token}"}
-        self.client = httpx.Client(timeout=20)
-
-    def __call__(self, *bright: int) -> httpx.Response:
-        return self.client.post(self.url, json=infer_body(*(bright or (0,))), headers=self.headers)
 
 
 def test_the_command_serves_and_leaves_nothing_behind(
