@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from jobs.gateway.config import ROUTES_CHANNEL, ROUTES_KEY, VERSION_KEY
 from jobs.gateway.pulse import KEEPER_CHANNEL, WAKE_KEY
-from jobs.models import Endpoint, Replica, Revision
+from jobs.models import Endpoint, EndpointKey, Replica, Revision
 from jobs.states import EndpointStatus, ReplicaStatus
 from tenants.models import ApiToken, Membership, User
 from tenants.permissions import token_group_name
@@ -122,7 +122,7 @@ def _endpoints() -> dict[str, Any]:
             "public": endpoint.is_public,
             "rpm": endpoint.requests_per_minute,
             "workers": sorted(one.address for one in mine if revision and one.revision_id == revision.pk),
-            "interface": {key: interface.get(key, []) for key in ("inputs", "outputs")},
+            "interface": _interface(interface),
             "sleeps": endpoint.min_replicas == 0 and endpoint.status != EndpointStatus.FAILED and not stopped,
             "canary": _beside(endpoint.canary, endpoint.canary_share, mine),
             "shadow": _beside(endpoint.shadow, endpoint.shadow_share, mine),
@@ -138,14 +138,21 @@ def _beside(revision: Revision | None, share: int, ready: list[Replica]) -> dict
         "revision": str(revision.number),
         "workers": sorted(one.address for one in ready if one.revision_id == revision.pk),
         "share": share,
-        "interface": {key: revision.version.interface.get(key, []) for key in ("inputs", "outputs")},
+        "interface": _interface(revision.version.interface),
     }
+
+
+def _interface(interface: dict[str, Any]) -> dict[str, Any]:
+    """Of all that is known about a model's interface, what a gateway tells its callers."""
+    lists = {key: interface.get(key, []) for key in ("inputs", "outputs", "classes")}
+    return {**lists, "recipe": interface.get("recipe", "")}
 
 
 def _tokens() -> dict[str, Any]:
     """Every usable token; one that may call nothing is known too, so that it gets 403 or 404 and not 401."""
     by_person, by_group = _grants()
     roles = {(one.tenant_id, one.user_id): Role(one.role) for one in Membership.objects.all()}
+    limits = {key.token_id: key for key in EndpointKey.objects.filter(token__revoked_at=None)}
     found = {}
     tokens = ApiToken.objects.usable().filter(tenant__closed_at=None).select_related("tenant")
     for token in tokens.order_by("pk"):
@@ -163,6 +170,10 @@ def _tokens() -> dict[str, Any]:
             "whole_tenant": scoped and not token.granted_only and INVOKE in PERMISSIONS[role],
             "granted": sorted(granted) if scoped else [],
         }
+        if (key := limits.get(token.pk)) is not None:
+            found[token.digest] |= {
+                "per_minute": key.per_minute, "per_day": key.per_day, "networks": key.networks,
+            }  # fmt: skip
     return found
 
 

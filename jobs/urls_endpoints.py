@@ -6,8 +6,9 @@ from django.urls import path
 
 from jobs.api import endpoints as api
 from jobs.api.grants import GrantList
+from jobs.api.keys import KeyDetail, KeyList
 from jobs.models import Endpoint
-from jobs.views import endpoints
+from jobs.views import endpoints, keys
 
 urlpatterns = [
     path("endpoints/", endpoints.endpoint_list, name="endpoint_list"),
@@ -21,6 +22,12 @@ urlpatterns = [
     path("endpoints/<slug:public_id>/unshare", endpoints.endpoint_unshare, name="endpoint_unshare"),
     path("endpoints/<slug:public_id>/stop", endpoints.endpoint_stop, name="endpoint_stop"),
     path("endpoints/<slug:public_id>/start", endpoints.endpoint_start, name="endpoint_start"),
+    path("endpoints/<slug:public_id>/keys", keys.endpoint_keys, name="endpoint_keys"),
+    path(
+        "endpoints/<slug:public_id>/keys/<slug:key>/revoke",
+        keys.endpoint_key_revoke,
+        name="endpoint_key_revoke",
+    ),
 ]
 api_urlpatterns = [
     path("endpoints", api.EndpointList.as_view(), name="endpoint-list"),
@@ -28,4 +35,6 @@ api_urlpatterns = [
     path("endpoints/<slug:public_id>/start", api.EndpointStart.as_view(), name="endpoint-start"),
     path("endpoints/<slug:public_id>/revisions", api.RevisionList.as_view(), name="endpoint-revisions"),
     path("endpoints/<slug:public_id>/grants", GrantList.as_view(model=Endpoint), name="endpoint-grants"),
+    path("endpoints/<slug:public_id>/keys", KeyList.as_view(), name="endpoint-keys"),
+    path("endpoints/<slug:public_id>/keys/<slug:key>", KeyDetail.as_view(), name="endpoint-key"),
 ]

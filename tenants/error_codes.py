@@ -219,6 +219,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "too_many_at_once": _(
             "As many requests as this endpoint takes at once are under way. Wait for an answer, then send the next."
         ),
+        "address": _("This is no address and no network. Write one like 203.0.113.7 or 203.0.113.0/24."),
         "address_not_allowed": _(
             "The key has a list of addresses, and the call comes from another. Whoever made the key can change it."
         ),

@@ -1,6 +1,7 @@
 from jobs.models.datasets import Dataset, DatasetVersion
 from jobs.models.endpoints import Endpoint, Replica, Revision, UsageLog
 from jobs.models.jobs import Attempt, GpuLease, Job, JobEvent
+from jobs.models.keys import EndpointKey
 from jobs.models.registry import Artifact, Model, ModelVersion
 from jobs.models.traffic import AlertEvent, AlertMetric, AlertRule, Drift, KeptRequest, Sample
 
@@ -14,6 +15,7 @@ __all__ = [
     "DatasetVersion",
     "Drift",
     "Endpoint",
+    "EndpointKey",
     "GpuLease",
     "Job",
     "JobEvent",

@@ -223,10 +223,12 @@ def _page(
         {"key": "revisions", "label": _("Revisions"), "url": f"{here}?tab=revisions", "icon": "history"},
     ]
     if may["publish"]:
+        keys_url = reverse("jobs:endpoint_keys", args=[endpoint.public_id])
+        tabs.append({"key": "keys", "label": _("Keys"), "url": keys_url, "icon": "key-round"})
         tabs.append(
             {"key": "settings", "label": _("Settings"), "url": f"{here}?tab=settings", "icon": "settings"}
         )
-    tab = tab if tab in {one["key"] for one in tabs} else "try"
+    tab = tab if tab in {one["key"] for one in tabs} - {"keys"} else "try"
     context = {
         "endpoint": endpoint,
         "may": may,

@@ -14,6 +14,7 @@ from jobs.models import (
     Dataset,
     DatasetVersion,
     Endpoint,
+    EndpointKey,
     Job,
     JobEvent,
     Model,
@@ -76,6 +77,7 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
     endpoint.current = revision
     endpoint.save()
     make_token(owner, tenant=tenant, name=CANARY)
+    make_token(owner, tenant=tenant, name=f"{CANARY} key")
     invitation = Invitation.objects.create(
         email=f"{CANARY}@example.org", digest=http.digest(CANARY), expires_at=timezone.now() + timedelta(days=1),
         invited_by=owner, **own,
@@ -90,6 +92,9 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
         "version": version,
         "artifact": artifact,
         "endpoint": endpoint,
+        "endpoint_key": EndpointKey.objects.create(
+            endpoint=endpoint, token=ApiToken.objects.get(tenant=tenant, name=f"{CANARY} key"), **own
+        ),
         "revision": revision,
         "token": ApiToken.objects.get(tenant=tenant, name=CANARY),
         "membership": Membership.objects.get(tenant=tenant, user=owner),
