@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern] = [
     path("jobs/new/price", views.job_new_price, name="job_new_price"),
     path("jobs/<str:public_id>", views.job_detail, name="job_detail"),
     path("jobs/<str:public_id>/outcome", views.job_outcome, name="job_outcome"),
+    path("jobs/<str:public_id>/tensorboard", views.job_tensorboard, name="job_tensorboard"),
     path("jobs/<str:public_id>/cancel", views.job_cancel, name="job_cancel"),
     path("jobs/<str:public_id>/share", views.job_share, name="job_share"),
     path("jobs/<str:public_id>/unshare", views.job_unshare, name="job_unshare"),
@@ -28,4 +29,5 @@ api_urlpatterns: list[URLPattern] = [
     path("jobs/<str:public_id>/cancel", api.JobCancel.as_view(), name="job-cancel"),
     path("jobs/<str:public_id>/grants", GrantList.as_view(model=Job), name="job-grants"),
     path("jobs/<str:public_id>/events", api.JobEvents.as_view(), name="job-events"),
+    path("jobs/<str:public_id>/tensorboard", api.JobTensorboard.as_view(), name="job-tensorboard"),
 ]

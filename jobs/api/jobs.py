@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db.models import Count, Prefetch, QuerySet
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
@@ -14,8 +15,8 @@ from rest_framework.views import APIView
 
 from jobs.api.shapes_jobs import EstimateOut, EventsOut, JobIn, JobOut, estimate_row
 from jobs.models import Job, JobEvent, ModelVersion
+from jobs.services import exports, progress
 from jobs.services import jobs as service
-from jobs.services import progress
 from jobs.specs import JobSpec
 from jobs.states import JobStatus
 from tenants.api import actor_of
@@ -127,6 +128,15 @@ class JobEvents(APIView):
         data = [progress.event_row(row) for row in rows]
         body = {"data": data, "has_more": more, "next_cursor": str(last) if more else None, "last_seq": last}
         return Response(body)
+
+
+class JobTensorboard(APIView):
+    @extend_schema(
+        summary="Download the metrics of a job as a file that TensorBoard opens",
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, public_id: str) -> HttpResponse:
+        return exports.download(find_job(request, public_id))
 
 
 def find_job(request: Request, public_id: str) -> Job:

@@ -63,7 +63,7 @@ class TrainingIn(serializers.Serializer):
         required=False, allow_null=True, help_text="Longest gradient let through."
     )
     grad_accumulation = serializers.JSONField(
-        required=False, default="auto", help_text='"auto", or into how many pieces a process cuts its rows.'
+        required=False, help_text='"auto" (as if left out), or into how many pieces a process cuts its rows.'
     )
     early_stopping = EarlyStoppingIn(required=False, allow_null=True)
     compile = serializers.ChoiceField(choices=COMPILE, required=False, default="off")

@@ -25,6 +25,7 @@ from jobs.forms_columns import RECIPES
 from jobs.forms_datasets import ShareForm
 from jobs.forms_jobs import JobFilter, JobForm, initial_of, take_usual
 from jobs.models import Job
+from jobs.services import exports, live_page
 from jobs.services import jobs as service
 from jobs.services import live_page
 from jobs.spec_data import lookup
@@ -156,6 +157,12 @@ def job_outcome(request: Request, public_id: str) -> HttpResponse:
 
 
 @require_POST
+@require_GET
+def job_tensorboard(request: Request, public_id: str) -> HttpResponse:
+    """The metrics as a file that TensorBoard opens."""
+    return exports.download(_job(request, public_id))
+
+
 def job_cancel(request: Request, public_id: str) -> HttpResponse:
     job = service.cancel_job(request.actor, _job(request, public_id))
     if job.status == JobStatus.CANCELLED:
