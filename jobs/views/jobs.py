@@ -27,7 +27,6 @@ from jobs.forms_jobs import JobFilter, JobForm, initial_of, take_usual
 from jobs.models import Job
 from jobs.services import exports, live_page
 from jobs.services import jobs as service
-from jobs.services import live_page
 from jobs.spec_data import lookup
 from jobs.specs import JobSpec
 from jobs.states import JobStatus
@@ -156,7 +155,6 @@ def job_outcome(request: Request, public_id: str) -> HttpResponse:
     )
 
 
-@require_POST
 @require_GET
 def job_tensorboard(request: Request, public_id: str) -> HttpResponse:
     """The metrics as a file that TensorBoard opens."""
@@ -165,6 +163,7 @@ def job_tensorboard(request: Request, public_id: str) -> HttpResponse:
 
 def job_cancel(request: Request, public_id: str) -> HttpResponse:
     job = service.cancel_job(request.actor, _job(request, public_id))
+@require_POST
     if job.status == JobStatus.CANCELLED:
         messages.success(request, _("%(name)s is cancelled.") % {"name": job.name})
     else:
