@@ -161,9 +161,9 @@ def job_tensorboard(request: Request, public_id: str) -> HttpResponse:
     return exports.download(_job(request, public_id))
 
 
+@require_POST
 def job_cancel(request: Request, public_id: str) -> HttpResponse:
     job = service.cancel_job(request.actor, _job(request, public_id))
-@require_POST
     if job.status == JobStatus.CANCELLED:
         messages.success(request, _("%(name)s is cancelled.") % {"name": job.name})
     else:
