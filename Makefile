@@ -44,14 +44,14 @@ lint: install-dev ## ruff, mypy, import contracts, missing migrations, deploy ch
 	@TAUON_URL=https://tauon.example.org TAUON_HOSTS=tauon.example.org TAUON_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') TAUON_MASTER_KEY=check TAUON_EMAIL_BACKEND=django.core.mail.backends.smtp.EmailBackend TAUON_EMAIL_VERIFICATION=mandatory $(RUN) check --deploy --fail-level WARNING
 
 chaos: install-dev ## kill things on purpose
-	@$(BIN)/python -m pytest -q -m chaos $(ARGS)
+	@TAUON_KILLS=200 $(BIN)/python -m pytest -q -rP -m chaos $(ARGS)
 
 screens: install-dev ## screenshots of every page into var/screens/
 	@$(BIN)/python -m tests.chromium
 	@$(RUN) screens $(ARGS)
 
 bench: install-dev ## measure: make bench NAME=training
-	@test -n "$(NAME)" || { echo "Which one? make bench NAME=training|compression"; exit 1; }
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=training|compression|serving"; exit 1; }
 	@$(BIN)/python -m bench.$(NAME) $(ARGS)
 	@$(BIN)/python -m bench.report
 
