@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from jobs.forms_columns import RECIPES, ColumnFields
 from jobs.forms_training import TrainingFields, initial_training
 from jobs.models import DatasetVersion
-from jobs.spec_data import FITS, column_names
+from jobs.spec_data import FITS, column_names, lookup
 from jobs.states import JobStatus
 from tenants.actor import Actor
 from tenants.errors import Refused
@@ -27,6 +27,7 @@ from trainer.contract import (
     usual,
 )
 
+MOST_OFFERED = 50  # datasets in the list; more are found by name
 _HYPER, _COMPRESSION = HyperParameters(), CompressionSpec()
 METHODS = [
     (Method.INT8, _("int8: smaller numbers, about a quarter of the size")),
@@ -58,6 +59,14 @@ class JobForm(ColumnFields, TrainingFields):
         label=_("Recipe"), choices=[(one[0], one[1]) for one in RECIPES], widget=forms.RadioSelect
     )
     dataset = forms.CharField(label=_("Dataset"), widget=forms.Select)
+    find = forms.CharField(
+        label=_("Find a dataset"),
+        required=False,
+        max_length=80,
+        widget=forms.TextInput(
+            attrs={"type": "search", "autocomplete": "off", "placeholder": _("Part of its name")}
+        ),
+    )
     epochs = forms.IntegerField(
         label=_("Epochs"), initial=_HYPER.epochs, help_text=_("Times through the data.")
     )
@@ -122,13 +131,20 @@ class JobForm(ColumnFields, TrainingFields):
             self.fields[name].widget.attrs["step"] = "any"
         recipe = self["recipe"].value() or Recipe.IMAGE
         self.chosen_recipe = Recipe(recipe) if recipe in list(Recipe) else Recipe.IMAGE
-        self.versions = newest_versions(actor, self.chosen_recipe)
-        if extra_version is not None and extra_version.pk not in {one.pk for one in self.versions}:
-            self.versions.append(extra_version)
+        text = str(self["find"].value() or "").replace("\0", "")  # PostgreSQL takes no NUL
+        self.found = newest_versions(actor, self.chosen_recipe, text=text)
+        self.has_more = len(self.found) > MOST_OFFERED
+        self.found = self.versions = self.found[:MOST_OFFERED]
+        chosen = self["dataset"].value()
+        known = {one.public_id for one in self.found}
+        beside = extra_version or (
+            None if chosen in known else chosen_version(actor, self.chosen_recipe, chosen)
+        )
+        if beside is not None and beside.public_id not in known:
+            self.versions = [beside, *self.found]
         self.fields["dataset"].widget.choices = [(one.public_id, _choice(one)) for one in self.versions]
         for name, value in asdict(usual(self.chosen_recipe)).items():
             self.initial.setdefault(name, value)
-        chosen = self["dataset"].value()
         self.version = next((one for one in self.versions if one.public_id == chosen), None)
         if self.version is None and self.versions and not (self.is_bound and chosen):
             self.version = self.versions[0]
@@ -189,15 +205,26 @@ class JobFilter(forms.Form):
     )
 
 
-def newest_versions(actor: Actor, recipe: Recipe) -> list[DatasetVersion]:
-    """The newest version of every dataset the recipe can learn from, newest dataset first."""
-    seen = (
-        DatasetVersion.objects.visible_to(actor).filter(dataset__archived_at=None).select_related("dataset")
-    )
+def newest_versions(actor: Actor, recipe: Recipe, *, text: str = "") -> list[DatasetVersion]:
+    """The newest version of datasets the recipe can learn from, newest first: one more than the form offers."""
+    seen = DatasetVersion.objects.visible_to(actor).filter(dataset__archived_at=None)
+    if text:
+        seen = seen.filter(dataset__name__icontains=text)
     newest = seen.order_by("dataset_id", "-number").distinct("dataset_id")
-    return sorted(
-        (one for one in newest if one.format in FITS[recipe]), key=lambda one: one.created_at, reverse=True
+    rows = DatasetVersion.objects.filter(pk__in=newest.values("pk"), format__in=FITS[recipe])
+    # a profile may be large, and only that of the chosen one is read
+    return list(
+        rows.select_related("dataset").defer("profile").order_by("-created_at", "-pk")[: MOST_OFFERED + 1]
     )
+
+
+def chosen_version(actor: Actor, recipe: Recipe, public_id: object) -> DatasetVersion | None:
+    """A version named by its id that is none of the newest few, if the recipe can learn from it."""
+    if not isinstance(public_id, str) or "\0" in public_id:
+        return None
+    found = lookup(actor, public_id)
+    fits = found is not None and found.format in FITS[recipe] and found.dataset.archived_at is None
+    return found if fits else None
 
 
 def take_usual(posted: QueryDict, recipe: Recipe) -> None:

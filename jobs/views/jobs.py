@@ -98,8 +98,10 @@ def job_new_data(request: Request) -> HttpResponse:
     require(request.actor, "jobs.submit")
     posted = request.POST.copy()
     form = JobForm(request.actor, posted)
-    if form.version is None and form.versions:  # the dataset chosen before does not fit the new recipe
-        posted["dataset"] = form.versions[0].public_id
+    searched = request.headers.get("HX-Trigger-Name") == "find"
+    if form.found and (form.version is None or (searched and form.version not in form.found)):
+        # the dataset chosen before does not fit the new recipe, or is none of those looked for
+        posted["dataset"] = form.found[0].public_id
         form = JobForm(request.actor, posted)
     known = {name for name, _label in form.fields["label"].widget.choices}
     for name in COLUMNS:

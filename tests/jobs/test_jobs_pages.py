@@ -6,11 +6,13 @@ import json
 import re
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from billing import seed
 from jobs import compute
-from jobs.models import Job
+from jobs.models import Dataset, DatasetVersion, Job
 from jobs.services import progress
 from jobs.services.jobs import cancel_job, end_job
 from jobs.services.schedule import schedule_once
@@ -295,3 +297,47 @@ def test_the_list_costs_the_same_number_of_queries_for_many_jobs(
     with django_assert_max_num_queries(20):
         assert len(api.get(reverse("api:job-list")).json()["data"]) == 8
     assert outbox.queued == []
+
+
+@pytest.fixture
+def crowd(tenant, ben, flowers):
+    """2,000 datasets, each with a profile as large as a wide table's."""
+    made = [Dataset(tenant=tenant, name=f"Set {n:04}", created_by=ben) for n in range(2000)]
+    Dataset.objects.bulk_create(made)
+    profile = {**flowers.profile, "filler": "x" * 5_000}
+    DatasetVersion.objects.bulk_create(
+        DatasetVersion(
+            tenant=tenant, dataset=one, number=1, format=flowers.format, storage_key=f"none/{one.pk}",
+            sha256=f"{one.pk:064}", size_bytes=10, row_count=flowers.row_count, profile=profile,
+        )
+        for one in made
+    )  # fmt: skip
+
+
+def test_the_form_of_a_new_job_offers_a_few_of_two_thousand_datasets_and_finds_the_others(
+    browser_of, ben, crowd, flowers
+):
+    client = browser_of(ben)
+    with CaptureQueriesContext(connection) as asked:
+        page = client.get(reverse("jobs:job_new"), {"recipe": "tabular-classification"})
+    text = page.content.decode()
+    assert page.status_code == 200 and len(asked) < 40
+    assert text.count('<option value="dsv_') == 50
+    assert "The list shows the newest 50" in text
+    sent = {"recipe": "tabular-classification", "find": "set 0007", "dataset": flowers.public_id}
+    found = client.post(reverse("jobs:job_new_data"), sent, headers={"HX-Trigger-Name": "find"})
+    wanted = DatasetVersion.objects.get(dataset__name="Set 0007")
+    assert f'<option value="{wanted.public_id}" selected>' in found.content.decode()
+    nothing = client.post(reverse("jobs:job_new_data"), {**sent, "find": "zebra\0"}).content.decode()
+    assert "No dataset that fits this recipe has this in its name" in nothing
+    assert f'<option value="{flowers.public_id}" selected>' in nothing, "the choice made before stays"
+
+
+def test_a_dataset_beyond_the_list_is_taken_all_the_same(browser_of, ben, crowd, flowers):
+    version = DatasetVersion.objects.get(dataset__name="Set 0000")
+    assert version.public_id not in browser_of(ben).get(reverse("jobs:job_new")).content.decode()
+    linked = browser_of(ben).get(reverse("jobs:job_new"), {"dataset": version.public_id}).content.decode()
+    assert f'<option value="{version.public_id}" selected>' in linked
+    answer = browser_of(ben).post(reverse("jobs:job_new"), posted(flowers, dataset=version.public_id))
+    assert answer.status_code == 302, answer.context["form"].errors
+    assert Job.objects.get().dataset_version == version
