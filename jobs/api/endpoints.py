@@ -118,7 +118,9 @@ class RevisionList(generics.ListAPIView):
 def described(actor: Actor) -> QuerySet[Endpoint]:
     """The endpoints this actor may see, with what their JSON needs."""
     ready = Count("revisions__replicas", filter=Q(revisions__replicas__status=ReplicaStatus.READY))
-    rows = Endpoint.objects.visible_to(actor).select_related("tenant", "current__version__model")
+    rows = Endpoint.objects.visible_to(actor).select_related(
+        "tenant", "current__version__model", "canary__version__model", "shadow__version__model"
+    )
     return rows.annotate(ready_replicas=ready)
 
 

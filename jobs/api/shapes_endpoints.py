@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
 from jobs.models import Endpoint, Revision
@@ -31,16 +33,31 @@ class EndpointOut(serializers.ModelSerializer):
     infer_url = serializers.SerializerMethodField(help_text="Where to POST infer requests.")
     revision = RevisionOut(source="current", read_only=True, allow_null=True)
     ready_replicas = serializers.IntegerField(read_only=True)
+    canary = serializers.SerializerMethodField(help_text="The revision that is tried, and its share.")
+    shadow = serializers.SerializerMethodField(help_text="The revision that is asked the same in secret.")
 
     class Meta:
         model = Endpoint
         fields = [
             "id", "name", "slug", "status", "status_at", "error", "url", "infer_url", "is_public",
             "requests_per_minute", "replicas_wanted", "ready_replicas", "revision", "created_at",
+            "canary", "shadow", "min_replicas", "max_replicas", "target_concurrency", "scale_up_after_s",
+            "scale_down_after_s", "zero_after_s", "warm_hours", "guard_error_share", "guard_p95_ratio",
+            "guard_min_requests", "rollout_note",
         ]  # fmt: skip
+
+    def get_canary(self, endpoint: Endpoint) -> dict[str, Any] | None:
+        return _beside(endpoint.canary, endpoint.canary_share)
+
+    def get_shadow(self, endpoint: Endpoint) -> dict[str, Any] | None:
+        return _beside(endpoint.shadow, endpoint.shadow_share)
 
     def get_infer_url(self, endpoint: Endpoint) -> str:
         return f"{endpoint.base_url}/v2/models/{endpoint.slug}/infer"
+
+
+def _beside(revision: Revision | None, share: int) -> dict[str, Any] | None:
+    return {**RevisionOut(revision).data, "percent": share / 100} if revision else None
 
 
 class EndpointIn(Strict):
@@ -61,6 +78,21 @@ class EndpointChangeIn(Strict):
     name = serializers.CharField(max_length=80, required=False)
     is_public = serializers.BooleanField(required=False)
     requests_per_minute = serializers.IntegerField(required=False, min_value=1, max_value=MOST_PER_MINUTE)
+
+    min_replicas = serializers.IntegerField(required=False, help_text="0: it may sleep; a request wakes it.")
+    max_replicas = serializers.IntegerField(required=False)
+    target_concurrency = serializers.IntegerField(required=False, help_text="Requests at once per worker.")
+    scale_up_after_s = serializers.IntegerField(required=False)
+    scale_down_after_s = serializers.IntegerField(required=False)
+    zero_after_s = serializers.IntegerField(required=False)
+    warm_hours = serializers.ListField(
+        required=False, help_text='[{"days": [0, 1], "from": "08:00", "to": "18:00", "replicas": 1}], UTC.'
+    )
+    guard_error_share = serializers.FloatField(required=False, help_text="A canary beyond it is taken back.")
+    guard_p95_ratio = serializers.FloatField(
+        required=False, help_text="Times the p95 of the stable revision."
+    )
+    guard_min_requests = serializers.IntegerField(required=False)
 
 
 class RevisionIn(Strict):

@@ -24,9 +24,10 @@ from jobs.forms_endpoints import (
     RevisionForm,
     TryForm,
 )
+from jobs.forms_traffic import GuardForm
 from jobs.models import Endpoint, ModelVersion, Replica, Revision
 from jobs.services import endpoints as service
-from jobs.services import tries, usage
+from jobs.services import traffic, tries, usage
 from jobs.specs_endpoints import EndpointChange, EndpointSpec, parse_version
 from jobs.states import EndpointStatus, ReplicaStatus
 from jobs.views.sharing import share_context, share_with, unshare_from
@@ -199,7 +200,10 @@ def endpoint_start(request: Request, public_id: str) -> HttpResponse:
 
 def _endpoint(request: Request, public_id: str) -> Endpoint:
     rows = Endpoint.objects.visible_to(request.actor)
-    rows = rows.select_related("tenant", "current__version__model", "created_by")
+    rows = rows.select_related(
+        "tenant", "current__version__model", "created_by", "canary__version__model",
+        "shadow__version__model", "previous",
+    )  # fmt: skip
     return get_object_or_404(rows, public_id=public_id)
 
 
@@ -221,6 +225,12 @@ def _page(
     tabs = [
         {"key": "try", "label": _("Try it"), "url": here, "icon": "play"},
         {"key": "revisions", "label": _("Revisions"), "url": f"{here}?tab=revisions", "icon": "history"},
+        {
+            "key": "traffic",
+            "label": _("Traffic"),
+            "url": reverse("jobs:endpoint_traffic", args=[endpoint.public_id]),
+            "icon": "activity",
+        },
     ]
     if may["publish"]:
         keys_url = reverse("jobs:endpoint_keys", args=[endpoint.public_id])
@@ -228,7 +238,7 @@ def _page(
         tabs.append(
             {"key": "settings", "label": _("Settings"), "url": f"{here}?tab=settings", "icon": "settings"}
         )
-    tab = tab if tab in {one["key"] for one in tabs} - {"keys"} else "try"
+    tab = tab if tab in {one["key"] for one in tabs} - {"keys", "traffic"} else "try"
     context = {
         "endpoint": endpoint,
         "may": may,
@@ -303,6 +313,10 @@ def _history(request: Request, endpoint: Endpoint) -> dict[str, Any]:
             for one in rows[:50]
         ],
         "revision_form": RevisionForm(request.actor, endpoint),
+        "legs": traffic.legs(endpoint),
+        "guard_form": GuardForm.of(endpoint),
+        "guard_percent": f"{endpoint.guard_error_share * 100:g}",
+        "canary_percent": f"{endpoint.canary_share / 100:g}",
     }
 
 
