@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
+from django.utils import timezone
 
 from billing.models.fields import QuantityField
 from billing.models.prices import PriceVersion
+from tenants.models import Tenant
 from tenants.models.base import TenantOwned, VisibleQuerySet
 
 
@@ -27,10 +29,12 @@ class UsageHour(TenantOwned):
 
     NOUN: ClassVar[str] = "usage"
 
+    # written with every event, so only indexes that are asked for
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
     hour = models.DateTimeField()
-    price = models.ForeignKey(
-        PriceVersion, on_delete=models.PROTECT, related_name="+"
-    )  # meter, SKU, currency
+    # its meter, SKU and currency
+    price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+", db_index=False)
     subject = models.CharField(max_length=40)
     subject_title = models.CharField(max_length=200)
     user_label = models.CharField(max_length=200, blank=True)

@@ -6,10 +6,12 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from billing.models.fields import QuantityField
 from billing.models.meters import Meter
 from billing.models.prices import PriceVersion
+from tenants.models import Tenant
 from tenants.models.base import TenantOwned, VisibleQuerySet
 
 
@@ -21,11 +23,14 @@ class UsageEvent(TenantOwned):
 
     NOUN: ClassVar[str] = "usage"
 
+    # every index is paid for with each event: the two below serve every question that is asked
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
     source = models.CharField(max_length=40)
     key = models.CharField(max_length=200)
-    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+")
+    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+", db_index=False)
     sku = models.CharField(max_length=60)
-    price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+")
+    price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+", db_index=False)
     quantity = QuantityField()
     event_time = models.DateTimeField()
     ended_at = models.DateTimeField()  # same as event_time for a thing of one moment
