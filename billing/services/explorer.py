@@ -127,7 +127,7 @@ def explore(scope: Scope, question: Question) -> Report:
     if extras.needs_day and "day" not in fields:
         fields.append("day")
     priced = reports.priced(rows, *fields, currency=scope.currency)
-    names = _Names(question, rows, (row["price_id"] for row, _cost in priced))
+    names = _Names(scope, question, rows, (row["price_id"] for row, _cost in priced))
     found: dict[tuple[str, ...], Row] = {}
     total = Amounts()
     bars: list[tuple[str, tuple[Part, ...], str, Decimal]] = []
@@ -236,7 +236,10 @@ def _slot_of(row: dict[str, Any], slots: str) -> str:
 class _Names:
     """Words for keys: read once for all rows."""
 
-    def __init__(self, question: Question, rows: QuerySet[Any], price_ids: Iterable[int]) -> None:
+    def __init__(
+        self, scope: Scope, question: Question, rows: QuerySet[Any], price_ids: Iterable[int]
+    ) -> None:
+        self.of_many = scope.tenant is None  # then a tenant's name tells two jobs of one name apart
         self.prices = price_facts(set(price_ids))
         self.meters = dict(Meter.objects.values_list("key", "title"))
         self.tenants: dict[int, tuple[str, str]] = {}
@@ -267,6 +270,7 @@ class _Names:
         public_id, name = self.tenants[row["tenant_id"]]
         if group == "tenant":
             return Part(key=public_id, label=name)
+        name = name if self.of_many else ""
         if group == "user":
             return Part(
                 key=f"{public_id} {row['user_label']}", label=row["user_label"] or _("nobody"), hint=name

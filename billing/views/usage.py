@@ -19,6 +19,7 @@ from billing.forms import BudgetForm
 from billing.models import Budget, Meter
 from billing.months import Month
 from billing.services import budgets, reports
+from billing.views.reports import tabs
 from tenants.actor import Actor
 from tenants.http import Request
 from tenants.permissions import require
@@ -84,6 +85,7 @@ def _page(
     budget = standing.budget if standing else None
     subjects = reports.spend_by_subject(actor.the_tenant, month)
     context = {
+        "tabs": tabs(request, platform=False),
         "month": month,
         "is_current": month == current,
         "previous": month.previous,
