@@ -81,9 +81,9 @@ def estimate_job(actor: Actor, spec: JobSpec) -> Estimate:
             meter=meter,
             title=title,
             units=units,
-            rate=prices.rate(meter, "standard"),
-            low=prices.estimate(items=[(meter, "standard", units, low_s)]),
-            high=prices.estimate(items=[(meter, "standard", units, high_s)]),
+            rate=prices.rate(meter, "standard", tenant=actor.tenant),
+            low=prices.estimate(items=[(meter, "standard", units, low_s)], tenant=actor.tenant),
+            high=prices.estimate(items=[(meter, "standard", units, high_s)], tenant=actor.tenant),
         )
         for meter, title, units in held
     ]
@@ -128,7 +128,9 @@ def submit_job(actor: Actor, spec: JobSpec) -> Job:
     require(actor, "jobs.submit")
     estimate = estimate_job(actor, spec)
     assert actor.tenant is not None
-    budgets.ensure_can_spend(actor.tenant, high_estimate=estimate.high)
+    budgets.ensure_can_spend(
+        actor.tenant, high_estimate=estimate.high, user_label=actor.user.email if actor.user else ""
+    )
     with transaction.atomic():
         # a dataset archived in the meantime is not taken any more
         version = (

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from billing import clock
 from billing.errors import BudgetReached
-from billing.services import budgets, metering
+from billing.services import budgets, metering, prices
 from jobs.compute import backend
 from jobs.models import Attempt, GpuLease, Job
 from jobs.scheduling import Capacity, Decision, Demand, Holding, Quota, decide
@@ -23,6 +23,7 @@ from tenants.errors import IllegalMove, Invalid
 from tenants.lifecycle import move
 from tenants.models import Tenant
 
+HELD_S = 900  # what this long costs is set aside when a job is placed; its beats use it up
 _ONE_WRITER = 0x7A0B  # our advisory lock
 UNTAKEN_BACKOFF_S = 15
 UNTAKEN_LONGEST_S = 300
@@ -54,7 +55,6 @@ def _carry_out(decision: Decision, job: Job, capacity: Capacity) -> bool:
     wait = decision.waiting_for
     if decision.place:
         try:
-            budgets.ensure_can_spend(job.tenant, high_estimate=job.estimate_high)
             _place(job, decision, capacity)
             return True
         except (BudgetReached, Invalid) as refusal:  # Invalid: a meter has no price today
@@ -87,6 +87,15 @@ def _place(job: Job, decision: Decision, capacity: Capacity) -> None:
     held = [("train.process", decision.processes)]
     if decision.gpus:
         held.append(("train.gpu", len(decision.gpus)))
+    user_label = job.created_by.email if job.created_by else ""
+    first = [(meter, "standard", units, HELD_S) for meter, units in held]
+    hold = budgets.reserve(
+        job.tenant,
+        source=attempt.public_id,
+        amount=min(job.estimate_high, prices.estimate(items=first, tenant=job.tenant)),
+        high_estimate=job.estimate_high,
+        user_label=user_label,
+    )
     attempt.allocations = [
         metering.open_allocation(
             job.tenant,
@@ -95,9 +104,10 @@ def _place(job: Job, decision: Decision, capacity: Capacity) -> None:
             units=units,
             subject=job.public_id,
             subject_title=job.name,
-            user_label=job.created_by.email if job.created_by else "",
+            user_label=user_label,
             fence=fence,
             lease_s=settings.LEASE_S,
+            hold=hold,
         ).pk
         for meter, units in held
     ]
