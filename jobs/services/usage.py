@@ -12,7 +12,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,13 @@ REMEMBER = timedelta(days=40)  # longer than billing takes late usage
 
 @dataclass(slots=True)
 class _Sum:
-    """What one caller asked of one endpoint in one minute."""
+    """What one caller asked of one revision of an endpoint in one minute."""
 
     requests: int = 0
     rows: int = 0
-    us: int = 0
-    versions: set[str] = field(default_factory=set)
+    tokens: int = 0  # read and written by a language model
+    us: int = 0  # from the body of a request to its answer
+    compute_us: int = 0  # of that, its share of the model's own time
 
 
 def ship_endpoint_usage() -> int:
@@ -133,13 +134,14 @@ def _read(path: Path, offset: int) -> tuple[list[bytes], int]:
 
 
 def _record(segment: str, start: int, end: int, lines: list[bytes]) -> int:
-    sums: dict[tuple[str, str, datetime], _Sum] = defaultdict(_Sum)
+    sums: dict[tuple[str, str, str, datetime], _Sum] = defaultdict(_Sum)
     for number, line in enumerate(lines):
         try:
             said = json.loads(line)
             minute = datetime.fromisoformat(said["at"]).replace(second=0, microsecond=0)
-            one = sums[said["endpoint"], said["token"], minute]
+            one = sums[said["endpoint"], str(said["version"]), said["token"], minute]
             rows, us = int(said["rows"]), int(said["us"])
+            tokens, compute_us = int(said.get("tokens", 0)), int(said.get("compute_us", 0))
         except (ValueError, KeyError, TypeError):
             log.error(
                 "a usage line cannot be read", extra={"segment": segment, "after": start, "line": number}
@@ -148,29 +150,34 @@ def _record(segment: str, start: int, end: int, lines: list[bytes]) -> int:
         one.requests += 1
         one.rows += rows
         one.us += us
-        one.versions.add(str(said["version"]))
-    names = {endpoint for endpoint, _token, _minute in sums}
+        one.tokens += tokens
+        one.compute_us += compute_us
+    names = {endpoint for endpoint, _revision, _token, _minute in sums}
     endpoints = {
         one.public_id: one for one in Endpoint.objects.filter(public_id__in=names).select_related("tenant")
     }
     shipped = 0
-    for (name, token, minute), total in sorted(sums.items()):
+    for (name, revision, token, minute), total in sorted(sums.items(), key=lambda item: item[0]):
         endpoint = endpoints.get(name)
         if endpoint is None:
             log.error("usage of an unknown endpoint", extra={"endpoint": name, "requests": total.requests})
             continue
-        key = f"{segment}:{start}-{end}:{name}:{token}:{minute:%m%d%H%M}"
-        if _record_one(endpoint, key, token, minute, total):
+        key = f"{segment}:{start}-{end}:{name}:{revision}:{token}:{minute:%m%d%H%M}"
+        if _record_one(endpoint, key, revision, token, minute, total):
             shipped += total.requests
     return shipped
 
 
-def _record_one(endpoint: Endpoint, key: str, token: str, minute: datetime, total: _Sum) -> bool:
+def _record_one(
+    endpoint: Endpoint, key: str, revision: str, token: str, minute: datetime, total: _Sum
+) -> bool:
     dims: dict[str, Any] = {
         "token": token,
-        "versions": sorted(total.versions),
+        "revision": revision,
         "rows": total.rows,
+        "tokens": total.tokens,
         "us": total.us,
+        "compute_us": total.compute_us,
     }
     try:
         with transaction.atomic():

@@ -41,10 +41,13 @@ def writer() -> Iterator[Writer]:
     writer.close()
 
 
-def line(endpoint: Endpoint, *, token: str = "tok_a", at: datetime | None = None, rows: int = 1) -> bytes:
+def line(
+    endpoint: Endpoint, *, token: str = "tok_a", at: datetime | None = None, rows: int = 1, version: str = "1"
+) -> bytes:
     moment = (at or datetime.now(UTC)).isoformat(timespec="milliseconds")
     said = {"id": "r", "at": moment, "tenant": endpoint.tenant.public_id, "endpoint": endpoint.public_id,
-            "version": "1", "token": token, "rows": rows, "us": 100, "status": 200}  # fmt: skip
+            "version": version, "token": token, "rows": rows, "tokens": 5, "us": 100, "compute_us": 40,
+            "status": 200}  # fmt: skip
     return json.dumps(said).encode() + b"\n"
 
 
@@ -56,16 +59,19 @@ def segments() -> list[Path]:
     return sorted(settings.USAGE_DIR.glob("gw-*.jsonl"))
 
 
-def test_requests_are_summed_by_caller_and_minute(endpoint: Endpoint, writer: Writer) -> None:
+def test_requests_are_summed_by_caller_revision_and_minute(endpoint: Endpoint, writer: Writer) -> None:
     at = datetime.now(UTC).replace(second=10, microsecond=0)
     for _ in range(3):
         writer.append(line(endpoint, at=at, rows=2))
     writer.append(line(endpoint, at=at, token="tok_b"))
-    writer.append(line(endpoint, at=at - timedelta(minutes=2)))
+    writer.append(line(endpoint, at=at - timedelta(minutes=2), version="2"))
     assert usage.ship_endpoint_usage() == 5
     events = UsageEvent.objects.filter(subject=endpoint.public_id).order_by("-quantity")
     assert [int(event.quantity) for event in events] == [3, 1, 1]
-    assert events[0].dims == {"token": "tok_a", "versions": ["1"], "rows": 6, "us": 300}
+    assert events[0].dims == {
+        "token": "tok_a", "revision": "1", "rows": 6, "tokens": 15, "us": 300, "compute_us": 120,
+    }  # fmt: skip
+    assert sorted(event.dims["revision"] for event in events) == ["1", "1", "2"]
     assert events[0].event_time == at.replace(second=0)
     assert billed(endpoint) == 5
 
