@@ -73,6 +73,7 @@ WORDS: tuple[Any, ...] = (
     _("Raw"), _("Smooth"), _("Smoother"), _("Smoothest"), _("Smoothing"), _("Log"), _("Table"), _("Step"),
     _("Waiting for the first point"), _("Training"), _("Validation"),
     _("Live"), _("Reconnecting…"), _("Signed out"), _("about %(eta)s left"),
+    _("Too many live pages are open. Close some and reload."),
     _("The server could not do this (%(status)s). Try again."),
     _("The server cannot be reached. Check the connection."),
     _("Copying is not allowed here. Select the text instead."),

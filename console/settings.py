@@ -247,6 +247,7 @@ LOCAL_GPUS = env.integer("TAUON_LOCAL_GPUS", -1, at_least=-1)  # -1: ask the mac
 WARM_START = env.flag(
     "TAUON_WARM_START", default=True
 )  # False saves 250 MB, and each run starts seconds later
+SOCKETS_PER_ACTOR = env.integer("TAUON_SOCKETS_PER_ACTOR", 50, at_least=1)  # live pages open at once
 LEASE_S = env.integer("TAUON_LEASE_S", 15, at_least=2)
 BEAT_S = env.integer("TAUON_BEAT_S", 5, at_least=1)
 CURRENCY = os.environ.get("TAUON_CURRENCY", "USD")

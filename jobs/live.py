@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import parse_qs
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.urls import path, re_path
 from django.utils import translation
@@ -29,11 +31,14 @@ POLL_S = 5.0  # a backstop for nudges that were lost
 PAUSE_S = 0.25  # at most four reads a second, however many nudges come
 SIGNED_OUT = 4401
 NOT_FOUND = 4404
+TOO_MANY = 4429
 TRY_AGAIN = 1011
 _ID = re.compile(r"job_[0-9a-z]{1,36}")  # it becomes the name of a group
 
 # reads of many sockets must not queue behind one thread, nor behind page requests
 _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live")
+# how many sockets each actor has open in this process; touched by its event loop only
+_open: Counter[str] = Counter()
 
 
 class JobConsumer(AsyncJsonWebsocketConsumer):
@@ -45,7 +50,7 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
         self.shown: dict[str, Any] | None = None
         self.news_there = asyncio.Event()
         self.pump: asyncio.Task[None] | None = None
-        self.stream = ""
+        self.stream = self.counted_as = ""
         # a close code reaches a browser only on a socket that was accepted
         await self.accept()
         if not _ID.fullmatch(self.job_id):
@@ -63,6 +68,10 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
                 await self.pump
         if self.stream:
             await self.channel_layer.group_discard(self.stream, self.channel_name)
+        if self.counted_as:
+            _open[self.counted_as] -= 1
+            if _open[self.counted_as] <= 0:
+                del _open[self.counted_as]
 
     async def receive_json(self, content: Any, **_: Any) -> None:
         """Clients have nothing to say here."""
@@ -93,6 +102,9 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
             if found is None:
                 await self.close(code=SIGNED_OUT if actor.kind is ActorKind.NOBODY else NOT_FOUND)
                 return False
+            if not self.counted_as and not self.may_open(actor):
+                await self.close(code=TOO_MANY)
+                return False
             if found.events:
                 self.last_seq = found.last_seq
                 await self.send_json({"type": "events", "events": found.events, "last_seq": found.last_seq})
@@ -105,6 +117,15 @@ class JobConsumer(AsyncJsonWebsocketConsumer):
                 return False
             if not found.more:
                 return True
+
+    def may_open(self, actor: Actor) -> bool:
+        """Count this socket, unless its actor has as many open as one may: each costs reads and memory."""
+        key = f"token {actor.token.pk}" if actor.token is not None else f"user {actor.the_user.pk}"
+        if _open[key] >= settings.SOCKETS_PER_ACTOR:
+            return False
+        _open[key] += 1
+        self.counted_as = key
+        return True
 
     async def read(self) -> tuple[Actor, News | None]:
         read = database_sync_to_async(_read, thread_sensitive=False, executor=_readers)

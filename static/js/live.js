@@ -44,6 +44,7 @@
         if (this.socket !== socket) return;
         this.socket = null;
         if (this.over) return;
+        if (event.code === 4429) { this.over = true; this.state("off", "Too many live pages are open. Close some and reload."); return; }
         if (event.code === 4401 || event.code === 4404) { this.over = true; this.state("off", "Signed out"); return; }
         this.again();
       };

@@ -177,6 +177,29 @@ async def test_a_token_listens_until_it_is_revoked(ben, job):
         assert await close_code(talk) == 4401
 
 
+async def test_one_person_has_so_many_sockets_and_no_more_and_others_are_not_in_the_way(
+    ana, ben, job, settings
+):
+    settings.SOCKETS_PER_ACTOR = 2
+    bens, anas = await in_db(session_of)(ben), await in_db(session_of)(ana)
+    token = f"Bearer {await in_db(factories.make_token)(ben)}".encode()
+    async with socket_of(job.public_id, cookie=bens) as first:
+        assert await read_until(first, 1) == [1]
+        async with socket_of(job.public_id, cookie=bens) as second:
+            assert await read_until(second, 1) == [1]
+            async with socket_of(job.public_id, cookie=bens) as third:
+                assert await close_code(third) == live.TOO_MANY == 4429
+            async with socket_of(job.public_id, cookie=anas) as other:
+                assert await read_until(other, 1) == [1]
+            async with socket_of(job.public_id, authorization=token) as program:
+                assert await read_until(program, 1) == [1]
+            await in_db(speak)(job, 2)
+            assert await read_until(first, 3) == [2, 3], "those that are open stay open"
+        async with socket_of(job.public_id, cookie=bens) as again:
+            assert await read_until(again, 3) == [1, 2, 3], "a closed one makes room"
+    assert not live._open, "nothing stays counted"
+
+
 async def test_who_is_removed_from_the_tenant_hears_nothing_more(ben, job):
     cookie = await in_db(session_of)(ben)
     async with socket_of(job.public_id, cookie=cookie) as talk:
