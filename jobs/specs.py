@@ -105,7 +105,10 @@ class JobSpec:
             "columns": self.columns.to_dict(),
             "hyperparameters": asdict(self.hyperparameters),
             "training": asdict(self.training),
-            "resources": {**asdict(self.resources), "precision": str(self.resources.precision)},
+            "resources": {
+                **{name: one for name, one in asdict(self.resources).items() if name != "nodes"},
+                "precision": str(self.resources.precision),
+            },
             "limits": {
                 "max_time_s": self.limits.max_time_s, "max_spend": None if spend is None else f"{spend:f}",
             },

@@ -192,15 +192,22 @@ def clear_leftovers(root: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _load(folder: Path, spec: RunSpec) -> Checkpoint:
+def read_step(root: Path, step: int) -> dict[str, bytes]:
+    """The files of one checkpoint, for a rank that cannot read them itself."""
+    folder = root / f"step-{step}"
+    return {name: (folder / name).read_bytes() for name in (STATE_FILE, SAFETENSORS_FILE, OPTIMIZER_FILE)}
+
+
+def open_checkpoint(content: Mapping[str, bytes], spec: RunSpec) -> Checkpoint:
+    """Check the files of one checkpoint against its checksums and this run; never opens a pickle."""
     try:
-        state = json.loads((folder / STATE_FILE).read_text())
-        files = {name: (folder / name).read_bytes() for name in (SAFETENSORS_FILE, OPTIMIZER_FILE)}
+        state = json.loads(content[STATE_FILE])
+        files = {name: content[name] for name in (SAFETENSORS_FILE, OPTIMIZER_FILE)}
         checksums, step = dict(state["sha256"]), int(state["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise Unusable(f"it is not complete ({error})") from None
-    for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != checksums.get(name):
+    for name, part in files.items():
+        if hashlib.sha256(part).hexdigest() != checksums.get(name):
             raise Unusable(f"{name} does not match its checksum")
     if state.get("fingerprint") != fingerprint(spec):
         raise Unusable("it was made with another recipe, data or hyperparameters")
@@ -211,6 +218,14 @@ def _load(folder: Path, spec: RunSpec) -> Checkpoint:
         optimizer=optimizer,
         progress=state.get("progress") or {},
     )
+
+
+def _load(folder: Path, spec: RunSpec) -> Checkpoint:
+    try:
+        content = read_step(folder.parent, int(folder.name.removeprefix("step-")))
+    except OSError as error:
+        raise Unusable(f"it is not complete ({error})") from None
+    return open_checkpoint(content, spec)
 
 
 def _forget_old(root: Path, *, keep: int) -> None:

@@ -176,6 +176,7 @@ class Resources:
     min_processes: int | None = None  # it may run with as few, on the same batches; None: not with fewer
     gpus: int = 0  # in all: 0, or one for each process
     precision: Precision = Precision.FP32
+    nodes: int = 1  # machines that share the processes evenly; each is started with `trainer.launch`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +261,8 @@ class RunSpec:
         fewest, most = self.resources.min_processes, self.resources.processes
         fits = fewest is None or 1 <= fewest <= most
         require(fits, "/resources/min_processes", f"must be between 1 and processes ({most})")
+        nodes = self.resources.nodes
+        require(nodes >= 1 and most % nodes == 0, "/resources/nodes", f"must share {most} processes evenly")
         require(self.resources.gpus >= 0, "/resources/gpus", "must not be negative")
         require(
             0 <= self.compression.max_accuracy_drop <= 1,

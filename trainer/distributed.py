@@ -79,6 +79,18 @@ def sum_over_ranks(values: Tensor, gang: Gang) -> Tensor:
     return values
 
 
+def from_leader(content: bytes | None, gang: Gang) -> bytes:
+    """What rank 0 has, on every rank. As plain bytes: torch's own way to send objects is pickle."""
+    size = torch.tensor([len(content or b"")], dtype=torch.int64, device=gang.device)
+    dist.broadcast(size, src=0)
+    if content is None:
+        sent = torch.empty(int(size.item()), dtype=torch.uint8, device=gang.device)
+    else:
+        sent = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(gang.device)
+    dist.broadcast(sent, src=0)
+    return content if content is not None else sent.cpu().numpy().tobytes()
+
+
 def _device(gpus: int, *, local_rank: int) -> torch.device:
     if gpus < 1:
         return torch.device("cpu")

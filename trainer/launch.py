@@ -1,16 +1,18 @@
 """Start a gang with torchrun, on one machine or as one node of several. Standard library only.
 
     python -m trainer.launch spec.json PROCESSES [PHASE]
-    python -m trainer.launch spec.json PROCESSES [PHASE] --nodes 2 --node-rank 0 --meet 10.0.0.7:29400
+    python -m trainer.launch spec.json PROCESSES [PHASE] --node-rank 0 --meet 10.0.0.7:29400
 
-PROCESSES are those of all nodes together. Every node runs the same line with its own number; node 0 owns the
-address where they meet. Each node has a run folder with the data; checkpoints and events are node 0's.
+PROCESSES are those of all nodes together; how many nodes, says the spec. Every node runs the same line with its
+own number; node 0 owns the address where they meet. Each node has a run folder of its own with spec and data;
+checkpoints and events are node 0's, and the others get from it what they need to go on.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import socket
 import struct
@@ -81,6 +83,15 @@ def interface_of(address: str) -> str:
     return ""
 
 
+def _told(spec: Path) -> tuple[int, str]:
+    """Nodes and run id, as far as the spec can be read: what is wrong with it, the engine says."""
+    try:
+        raw = json.loads(spec.read_text(encoding="utf-8"))
+        return max(1, int(raw.get("resources", {}).get("nodes", 1))), str(raw.get("run_id", ""))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return 1, ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the words, and become torchrun."""
     parser = argparse.ArgumentParser(
@@ -89,24 +100,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("spec", type=Path)
     parser.add_argument("processes", type=int)
     parser.add_argument("phase", nargs="?", default="run", choices=("run", "train", "compress"))
-    parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--node-rank", type=int, default=0)
     parser.add_argument("--meet", default="", help="host:port on node 0")
     parser.add_argument("--address", default="", help="of this machine; found out when left out")
-    parser.add_argument("--run-id", default="", help="the same on every node, another for every run")
     said = parser.parse_args(arguments)
-    node = None
-    if said.nodes > 1:
+    node, (nodes, run_id) = None, _told(said.spec)
+    if nodes > 1:
         host, _, port = said.meet.rpartition(":")
         if not host or not port.isdecimal():
             parser.error("with several nodes, --meet names host:port on node 0")
-        if said.processes % said.nodes:
-            parser.error(f"{said.processes} processes cannot be shared evenly by {said.nodes} nodes")
-        if not 0 <= said.node_rank < said.nodes:
-            parser.error(f"--node-rank lies between 0 and {said.nodes - 1}")
+        if said.processes % nodes:
+            parser.error(f"{said.processes} processes cannot be shared evenly by {nodes} nodes")
+        if not 0 <= said.node_rank < nodes:
+            parser.error(f"--node-rank lies between 0 and {nodes - 1}")
         address = said.address or address_towards(host)
-        node = Node(rank=said.node_rank, count=said.nodes, meet=said.meet, address=address)
-    command = torchrun(said.spec.resolve(), said.processes, said.phase, node=node, run_id=said.run_id)
+        node = Node(rank=said.node_rank, count=nodes, meet=said.meet, address=address)
+    command = torchrun(said.spec.resolve(), said.processes, said.phase, node=node, run_id=run_id)
     os.environ.update(surroundings(node))
     sys.stdout.flush()
     os.execv(command[0], command)

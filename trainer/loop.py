@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer import checkpoint, optim
-from trainer.contract import CHECKPOINTS_DIR, Failure, Precision, TrainingSpec
+from trainer.contract import CHECKPOINTS_DIR, SAFETENSORS_FILE, Failure, Precision, TrainingSpec
 from trainer.data import Indices, Position, global_batches, pieces_of_a_step, shard, steps_per_epoch
-from trainer.distributed import Gang, rank_from_environment, sum_over_ranks, wrap
+from trainer.distributed import Gang, from_leader, rank_from_environment, sum_over_ranks, wrap
 from trainer.events import EVERY_STEP_BELOW
 from trainer.failures import (
     GRACE_FOR_RANK_0_S,
@@ -320,13 +320,28 @@ class _Training:
         step = self.from_leader(0 if found is None else found.step)
         if step == 0:
             return 0, Position()
-        found = found or checkpoint.load_step(root, step, spec)
+        found = self.everywhere(found, step)
         self.network.load_state_dict(found.weights)
         self.stepper.optimizer.load_state_dict(found.optimizer["optimizer"])
         self.stepper.scaler.load_state_dict(found.optimizer["scaler"])
         self.stopping.restore(found.progress["stopping"])
         self.run.events.log(f"Going on from the checkpoint at step {step} of {self.total}.")
         return step, Position(epoch=found.progress["epoch"], cursor=found.progress["cursor"])
+
+    def everywhere(self, found: checkpoint.Checkpoint | None, step: int) -> checkpoint.Checkpoint:
+        """The leader's checkpoint on every rank; a rank of another machine may not see the leader's disk."""
+        root, spec = self.run.folder / CHECKPOINTS_DIR, self.run.spec
+        if found is None:
+            with contextlib.suppress(checkpoint.Unusable):
+                found = checkpoint.load_step(root, step, spec)
+        lacking = torch.tensor([float(found is None)], device=self.gang.device)
+        if not sum_over_ranks(lacking, self.gang).item():
+            assert found is not None
+            return found
+        sent = checkpoint.read_step(root, step) if self.gang.leads else None
+        names = (checkpoint.STATE_FILE, SAFETENSORS_FILE, checkpoint.OPTIMIZER_FILE)
+        content = {name: from_leader(sent[name] if sent else None, self.gang) for name in names}
+        return found or checkpoint.open_checkpoint(content, spec)
 
     def take_best(self) -> None:
         """Early stopping promises the best weights, not the last."""
