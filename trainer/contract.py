@@ -324,6 +324,17 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A combination that was made and measured and that another one beats in size, latency and quality alike."""
+
+    name: str
+    size_bytes: int
+    accuracy: float
+    latency_p50_ms: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Eager:
     """The original in PyTorch itself, one row and one thread, in turns with its own file in ONNX Runtime."""
 
@@ -347,6 +358,7 @@ class Manifest:
     baseline: Baseline | None = None  # None: a run of an older engine
     beats_baseline: bool | None = None  # of the chosen variant; False: no better than guessing, so warn
     eager: Eager | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
@@ -362,6 +374,7 @@ class Manifest:
                 "classes": tuple(raw["classes"]),
                 "baseline": Baseline(**raw["baseline"]) if raw.get("baseline") else None,
                 "eager": Eager(**raw["eager"]) if raw.get("eager") else None,
+                "left_out": tuple(LeftOut(**one) for one in raw.get("left_out", ())),
             }
         )
 

@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs import comparison, worth
+from jobs import comparison, report, worth
 from jobs.forms_datasets import ShareForm
 from jobs.models import Artifact, Dataset, Endpoint, Job, Model, ModelVersion
 from jobs.said import said
@@ -71,24 +71,25 @@ def version_detail(request: Request, public_id: str, version_id: str) -> HttpRes
         "model", "job", "dataset_version__dataset"
     )
     version = get_object_or_404(rows, public_id=version_id, model__public_id=public_id)
-    variants = list(version.model.versions.filter(number=version.number).order_by("variant"))
-    variants.sort(key=lambda one: (one.variant != service.ORIGINAL, one.variant))
+    variants = list(version.model.versions.filter(number=version.number).select_related("job"))
+    variants.sort(key=lambda one: (one.variant != service.ORIGINAL, -one.size_bytes, one.variant))
     original = next((one for one in variants if one.variant == service.ORIGINAL), version)
     chosen = next((one for one in variants if one.is_chosen), version)
     after = version if version.variant != service.ORIGINAL else chosen
+    found = report.build(variants, original)
     actor = request.actor
     mine = actor.tenant is not None and version.tenant_id == actor.tenant.pk
     context = {
         "version": version,
         "model": version.model,
-        "variants": [{"version": one, "deltas": _deltas(original, one)} for one in variants],
+        "report": found,
         "original": original,
         "after": after,
         "chosen": chosen,
         "worthless": worth.warning(after),
         "is_compressed": after.variant != service.ORIGINAL,
         "deltas": _deltas(original, after),
-        "scatter": comparison.scatter(variants),
+        "against_eager": comparison.times(found.eager_ms, after.latency_p50_ms) if found.eager_ms else None,
         "facts": _facts(version),
         "inputs": version.interface.get("inputs", []),
         "outputs": version.interface.get("outputs", []),
@@ -183,12 +184,12 @@ def _simplest_guess(manifest: dict[str, Any]) -> tuple[Any, str]:
 
 
 def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
-    manifest, report = version.manifest, version.report
+    manifest, measured = version.manifest, version.report
     facts = [
         (_("Recipe"), recipe_label(manifest.get("recipe", ""))),
         (_("Classes"), len(manifest.get("classes", []))),
         (_("Rows trained on"), f"{manifest.get('rows_trained', 0):,}"),
-        (_("Held-out rows"), f"{report.get('holdout_rows', 0):,}"),
+        (_("Held-out rows"), f"{measured.get('holdout_rows', 0):,}"),
         (_("Steps"), f"{manifest.get('steps', 0):,}"),
         _simplest_guess(manifest),
         *(
@@ -196,7 +197,7 @@ def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
             for name, value in version.report.get("figures", {}).items()
         ),
     ]
-    difference = report.get("max_abs_difference")
+    difference = measured.get("max_abs_difference")
     if difference is not None and version.variant != service.ORIGINAL:
         facts.append((_("Largest change of a probability"), f"{difference:.3g}"))
     return facts

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -200,32 +198,6 @@ def test_sizes_and_latencies_are_told_as_times_and_small_changes_as_none(before,
 def test_accuracy_is_told_in_points(after, passed, kind, tone):
     delta = comparison.points(0.97, after, passed=passed)
     assert (delta.kind, delta.tone) == (kind, tone)
-
-
-def measured(name, size, accuracy):
-    return SimpleNamespace(
-        variant=name, size_bytes=size, accuracy=accuracy, latency_p50_ms=1, latency_p95_ms=1,
-        passed_gate=True, is_chosen=False,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "variants",
-    [
-        [measured("original", 1000, 0.9)],
-        [measured("original", 1000, 1.0), measured("int8", 1000, 1.0), measured("prune", 1000, 1.0)],
-        [measured("original", 1000, 0.0), measured("int8", 10, 0.0)],
-        [measured("original", 10**9, 0.99), measured("int8", 10, 0.2)],
-    ],
-)
-def test_the_scatter_stays_inside_and_labels_do_not_overlap(variants):
-    plot = comparison.scatter(variants)
-    assert all(0 <= float(dot.x[:-1]) <= 100 and 0 <= float(dot.y) <= plot.bottom for dot in plot.dots)
-    heights = sorted(float(label.y) for label in plot.labels)
-    assert all(below - above >= 14.9 for above, below in pairwise(heights))
-    assert heights[-1] <= plot.bottom
-    named = [name for label in plot.labels for name, _chosen in label.names]
-    assert sorted(named) == sorted(one.variant for one in variants)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def _step(
         )
     if step.method is Method.SHARE:
         shared, done = sharing.share(source, seed=hyper.seed)
-        taught = teach(run, prepared, shared, soft, gang, epochs=2 * epochs)
+        taught = teach(run, prepared, shared, soft, gang, epochs=epochs)
         return shared, f"{done}, then {taught} epochs taught by the original."
     assert step.method is Method.VOCABULARY
     bag = source.cpu()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from trainer.contract import (
     ONNX_FILE,
     RESULT_DIR,
     Baseline,
+    LeftOut,
     Manifest,
     Method,
     Quality,
@@ -86,7 +87,8 @@ def finish(
     reports = _reports(
         made, measured["variants"], run.spec.compression.max_accuracy_drop, prepared.recipe.TASK.quality
     )
-    reports = _worth_keeping(run, made, reports)
+    tried, reports = reports, _worth_keeping(run, made, reports)
+    beaten = [report for report in tried if report not in reports]
     for report in reports:
         run.events.variant(report)
     for left in {item.name for item in made} - {report.name for report in reports}:
@@ -111,6 +113,10 @@ def finish(
         baseline=baseline,
         beats_baseline=beats,
         eager=eager,
+        left_out=tuple(
+            LeftOut(**{item.name: getattr(report, item.name) for item in fields(LeftOut)})
+            for report in beaten
+        ),
     )
     shutil.rmtree(work, ignore_errors=True)
     replace_atomically(result / MANIFEST_FILE, manifest.to_json().encode())

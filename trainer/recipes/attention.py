@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-WIDTH, HEADS, BLOCKS = 192, 4, 3
+WIDTH, HEADS, BLOCKS = 128, 4, 3
 HIDDEN = 4 * WIDTH
 DROPOUT = 0.1
 

@@ -19,7 +19,7 @@ from trainer.tasks import CLASSIFICATION as TASK
 __all__ = ["GRAPH_INPUT", "TASK", "batch", "encode", "fit", "read", "signature"]
 
 GRAPH_INPUT = "ids"
-LENGTH = 96  # characters; the rest of a longer text is not read
+LENGTH = 64  # characters; the rest of a longer text is not read
 SEEN_AT_LEAST = 2  # in training; nothing can be learned of a character seen once
 MOST = 8000  # different characters
 PADDING, UNKNOWN = 0, 1
