@@ -31,6 +31,8 @@ app.conf.beat_schedule = {
     "ship-endpoint-usage": {"task": "jobs.ship_endpoint_usage", "schedule": 5.0},
     "publish-routes": {"task": "jobs.publish_routes", "schedule": 5.0},
     "meter-storage": {"task": "jobs.meter_storage", "schedule": 300.0},
+    "delete-archived-files": {"task": "jobs.delete_archived_files", "schedule": 3600.0},
+    "sweep-orphans": {"task": "jobs.sweep_orphans", "schedule": crontab(hour=3, minute=45)},
     "reap-allocations": {"task": "billing.reap_allocations", "schedule": 10.0},
     "close-periods": {"task": "billing.close_periods", "schedule": 600.0},
     "expire-credit": {"task": "billing.expire_credit", "schedule": 3600.0},

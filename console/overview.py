@@ -47,6 +47,7 @@ DONE = {
     "dataset.uploaded": _("uploaded"),
     "dataset.version_added": _("added a version to"),
     "dataset.archived": _("archived the dataset"),
+    "dataset.files_deleted": _("deleted the files of the archived dataset"),
     "job.submitted": _("launched"),
     "job.queued": _("put back in line"),
     "model.registered": _("made the model"),

@@ -88,7 +88,8 @@ def file_chunks(file: IO[bytes] | File) -> Iterator[bytes]:
 
 def used_bytes(tenant: Tenant) -> int:
     """What the tenant's datasets and models take, in plain bytes."""
-    datasets = DatasetVersion.objects.filter(tenant=tenant).aggregate(sum=Sum("size_bytes"))["sum"] or 0
+    kept = DatasetVersion.objects.filter(tenant=tenant, files_deleted_at=None)
+    datasets = kept.aggregate(sum=Sum("size_bytes"))["sum"] or 0
     files = Artifact.objects.filter(tenant=tenant).aggregate(sum=Sum("size_bytes"))["sum"] or 0
     return int(datasets + files)
 

@@ -65,7 +65,10 @@ class DatasetDetail(APIView):
 
 class DatasetArchive(APIView):
     @extend_schema(
-        summary="Take a dataset out of lists and new jobs; its files stay", request=None, responses=DatasetOut
+        summary="Take a dataset out of lists and new jobs",
+        description="Its files are deleted after a grace of days that the installation sets (30); rows stay.",
+        request=None,
+        responses=DatasetOut,
     )
     def post(self, request: Request, public_id: str) -> Response:
         dataset = find_dataset(request, public_id)

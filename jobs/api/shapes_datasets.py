@@ -31,7 +31,7 @@ class DatasetVersionOut(serializers.ModelSerializer):
         model = DatasetVersion
         fields = [
             "id", "dataset", "number", "format", "file_name", "sha256", "size_bytes", "row_count",
-            "problem_count", "created_at",
+            "problem_count", "files_deleted_at", "created_at",
         ]  # fmt: skip
 
 

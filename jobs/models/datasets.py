@@ -77,6 +77,7 @@ class DatasetVersion(TenantOwned):
     size_bytes = models.PositiveBigIntegerField()
     row_count = models.PositiveBigIntegerField()  # good rows; bad ones are named in the profile and left out
     profile = models.JSONField(default=dict)
+    files_deleted_at = models.DateTimeField(null=True, blank=True)  # some time after it was archived
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )

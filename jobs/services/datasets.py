@@ -75,7 +75,7 @@ def add_version(actor: Actor, dataset: Dataset, *, file: UploadedFile | File) ->
 
 
 def archive_dataset(actor: Actor, dataset: Dataset) -> None:
-    """Take a dataset out of lists and new jobs. What was made from it stays, and so do its files."""
+    """Take a dataset out of lists and new jobs. What was made from it stays; its files go after a grace."""
     require(actor, "datasets.archive", dataset)
     with transaction.atomic():
         now = timezone.now()
@@ -104,7 +104,7 @@ def materialize(version: DatasetVersion, folder: Path) -> dict[str, str]:
 
 def thumbnail(version: DatasetVersion, number: int) -> bytes:
     """One preview image as PNG made by us; Hidden if there is none."""
-    key = _thumbnails_key(version)
+    key = thumbnails_key(version)
     with tempfile.SpooledTemporaryFile(max_size=4 * 1024**2) as file:
         try:
             for chunk in storage.open_chunks(version.tenant, key):
@@ -145,7 +145,7 @@ def _keep(
         storage.put(tenant, version.storage_key, storage.file_chunks(file))
         if inspected.thumbnails:
             small = profiling.thumbnails_zip(inspected.thumbnails)
-            storage.put(tenant, _thumbnails_key(version), [small])
+            storage.put(tenant, thumbnails_key(version), [small])
         with transaction.atomic():
             storage.ensure_room(tenant, inspected.size_bytes, lock=True)
             add_rows(version)
@@ -156,12 +156,13 @@ def _keep(
             )  # fmt: skip
     except BaseException:
         storage.delete(version.storage_key)
-        storage.delete(_thumbnails_key(version))
+        storage.delete(thumbnails_key(version))
         raise
     return version
 
 
-def _thumbnails_key(version: DatasetVersion) -> str:
+def thumbnails_key(version: DatasetVersion) -> str:
+    """Where the preview images of a version are kept."""
     return version.storage_key.removesuffix("data") + "thumbnails"
 
 

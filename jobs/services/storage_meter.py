@@ -96,7 +96,8 @@ def _record(tenant: Tenant, begin: datetime, until: datetime) -> int:
 
 
 def _kept(tenant: Tenant, until: datetime) -> Iterator[Kept]:
-    versions = DatasetVersion.objects.filter(tenant=tenant, created_at__lt=until)
+    # a window in which the files were deleted is not counted: five minutes, in the tenant's favour
+    versions = DatasetVersion.objects.filter(tenant=tenant, created_at__lt=until, files_deleted_at=None)
     for subject, title, size, since in versions.values_list(
         "dataset__public_id", "dataset__name", "size_bytes", "created_at"
     ):

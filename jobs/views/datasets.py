@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, F, Max, Prefetch, QuerySet
@@ -20,6 +21,7 @@ from jobs.forms_datasets import DatasetFilter, DatasetForm, ShareForm, VersionFo
 from jobs.hints import hints
 from jobs.models import Dataset, DatasetVersion, Job, Model
 from jobs.models.datasets import DatasetFormat
+from jobs.services import cleaning
 from jobs.services import datasets as service
 from jobs.uploads import UploadRequest, accepts_upload
 from jobs.views.sharing import share_context, share_with, unshare_from
@@ -226,6 +228,8 @@ def _detail_page(
         "may_archive": mine and dataset.archived_at is None and allowed(actor, "datasets.archive", dataset),
         "may_train": mine and dataset.archived_at is None and actor.may("jobs.submit"),
         "is_guest": not mine,
+        "deleted_on": cleaning.deleted_on(dataset),
+        "grace_days": settings.ARCHIVE_GRACE_DAYS,
         **_shown(version),
         **share_context(request, dataset, share_form),
     }
