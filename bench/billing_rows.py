@@ -63,6 +63,7 @@ def fill_sums(count: int, start: date, tenants: int = 100) -> dict[str, int]:
     bounds = {"count": count, "start": f"{start} 00:00+00"}
     with connection.cursor() as cursor:
         cursor.execute("drop table if exists bench_price, bench_tenant, bench_event")
+        cursor.execute("truncate billing_usageday, billing_usagehour")  # of other parts of the bench
         cursor.execute(_PRICES)
         _tenants(cursor, "sum", tenants)
         cursor.execute(_BIG, bounds)

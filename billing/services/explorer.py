@@ -128,23 +128,36 @@ def explore(scope: Scope, question: Question) -> Report:
         fields.append("day")
     priced = reports.priced(rows, *fields, currency=scope.currency)
     names = _Names(scope, question, rows, (row["price_id"] for row, _cost in priced))
+    at = next((number for number, group in enumerate(question.groups) if group not in TIMES), None)
     found: dict[tuple[str, ...], Row] = {}
-    total = Amounts()
-    bars: list[tuple[str, tuple[Part, ...], str, Decimal]] = []
+    used: dict[tuple[tuple[str, ...], int], Decimal] = {}  # (row, price) -> base units
+    bars: dict[tuple[str, str], Decimal] = {}  # (slot, series) -> cost
+    add, plain = money.EXACT.add, not extras.needs_day
     for row, cost in priced:
-        price = names.prices[row["price_id"]]
-        amounts = Amounts(net=cost, **extras.of(row, price, cost))
-        parts = tuple(names.part(group, row) for group in question.groups)
-        key = tuple(part.key for part in parts)
+        parts = [names.part(group, row) for group in question.groups]
+        # two tenants may name a subject alike: at home in different places, they are different rows
+        key = tuple([f"{part.key} {part.hint}" if part.hint else part.key for part in parts])
         one = found.get(key)
         if one is None:
-            one = found[key] = Row(parts=parts, amounts=Amounts())
-        one.amounts.add(amounts)
-        unit = (price["meter"], price["unit"])
-        used = money.EXACT.divide(row["sum"], price["unit_size"])
-        one.used[unit] = money.EXACT.add(one.used.get(unit, money.ZERO), used)
-        total.add(amounts)
-        bars.append((_slot_of(row, slots), parts, price["meter"], cost))
+            one = found[key] = Row(parts=tuple(parts), amounts=Amounts())
+        if plain:
+            one.amounts.net = add(one.amounts.net, cost)
+        else:
+            beside = extras.of(row, names.prices[row["price_id"]], cost)
+            one.amounts.add(Amounts(net=cost, **beside))
+        counted = (key, row["price_id"])
+        used[counted] = add(used.get(counted, money.ZERO), row["sum"])
+        bar = (names.part(slots, row).key, parts[at].key if at is not None else names.part("stream", row).key)
+        bars[bar] = add(bars.get(bar, money.ZERO), cost)
+    total = Amounts()
+    for one in found.values():
+        if plain:
+            one.amounts.list = one.amounts.net
+        total.add(one.amounts)
+    for (key, price_id), quantity in used.items():
+        fact, sums = names.prices[price_id], found[key].used
+        unit = (fact["meter"], fact["unit"])
+        sums[unit] = add(sums.get(unit, money.ZERO), money.EXACT.divide(quantity, fact["unit_size"]))
     ordered = _ordered(found, question)
     whole = completeness.of(scope, midnight(question.start), midnight(question.end))
     return Report(
@@ -152,7 +165,7 @@ def explore(scope: Scope, question: Question) -> Report:
         currency=scope.currency,
         rows=ordered,
         total=total,
-        chart=_chart(bars, ordered, question, slots, scope.currency),
+        chart=_chart(bars, ordered, at, question, slots, scope.currency),
         slots=slots,
         completeness=whole,
         has_list=total.list != total.net,
@@ -213,6 +226,10 @@ _COLUMNS = {
 }  # fmt: skip
 
 
+# what tells one value of a group from another
+_SEEN = {**_COLUMNS, **dict.fromkeys(("stream", "meter", "sku"), ("price_id",))}
+
+
 def _fields(question: Question, slots: str) -> list[str]:
     """The columns to group by; meter and SKU are known from the price."""
     time = "hour" if slots == "hour" else "day"
@@ -241,6 +258,7 @@ class _Names:
     ) -> None:
         self.of_many = scope.tenant is None  # then a tenant's name tells two jobs of one name apart
         self.prices = price_facts(set(price_ids))
+        self.known: dict[tuple[str, Any], Part] = {}
         self.meters = dict(Meter.objects.values_list("key", "title"))
         self.tenants: dict[int, tuple[str, str]] = {}
         self.titles: dict[str, str] = {}
@@ -253,6 +271,14 @@ class _Names:
             self.titles = dict(latest.values_list("subject", "subject_title"))
 
     def part(self, group: str, row: dict[str, Any]) -> Part:
+        """The words of one group's value; made once for each value, not for each row."""
+        seen = (group, tuple([row[name] for name in _SEEN[group]]))
+        found = self.known.get(seen)
+        if found is None:
+            found = self.known[seen] = self._part(group, row)
+        return found
+
+    def _part(self, group: str, row: dict[str, Any]) -> Part:
         if group in TIMES:
             slot = _slot_of(row, group)
             return Part(key=slot, label=slot)
@@ -294,27 +320,26 @@ def _ordered(found: dict[tuple[str, ...], Row], question: Question) -> list[Row]
 
 
 def _chart(
-    bars: list[tuple[str, tuple[Part, ...], str, Decimal]],
+    bars: dict[tuple[str, str], Decimal],
     rows: list[Row],
+    at: int | None,
     question: Question,
     slots: str,
     currency: str,
 ) -> dict[str, Any]:
     """Bars over time, stacked by the first group that is not time; by stream where there is none."""
-    at = next((number for number, group in enumerate(question.groups) if group not in TIMES), None)
     cost: dict[str, Decimal] = {}
+    for (_slot, key), amount in bars.items():
+        cost[key] = money.EXACT.add(cost.get(key, money.ZERO), amount)
+    names = {key: str(STREAMS[key]) for key in cost} if at is None else {}
     if at is not None:
-        for row in rows:
-            key = row.parts[at].key
-            cost[key] = money.EXACT.add(cost.get(key, money.ZERO), row.amounts.net)
+        names = {row.parts[at].key: row.parts[at].label for row in rows}
     top = set(sorted(cost, key=lambda key: (-cost[key], key))[:MOST_SERIES])
     labels = list(dict.fromkeys(_slot_names(question, slots)))
     other = _("Other")
     series: dict[str, dict[str, Decimal]] = {}
-    for slot, parts, meter, amount in bars:
-        name = str(STREAMS[stream_of(meter)]) if at is None else other
-        if at is not None and parts[at].key in top:
-            name = parts[at].label
+    for (slot, key), amount in bars.items():
+        name = names[key] if key in top else other
         values = series.setdefault(name, dict.fromkeys(labels, money.ZERO))
         values[slot] = money.EXACT.add(values[slot], amount)
     order = sorted(series, key=lambda name: (name == other, -money.total(list(series[name].values())), name))

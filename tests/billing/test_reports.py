@@ -94,6 +94,15 @@ def test_two_levels_are_ordered_inside_the_first_and_sum_to_it(spent, as_staff):
     assert [part.key for part in by_day.rows[0].parts][1] == "2026-03-10"
 
 
+def test_one_name_of_two_tenants_is_two_rows(tenant, clock, as_staff):
+    for of, quantity in ((tenant, 1000), (make_tenant("Other"), 3000)):
+        use(of, quantity, "k", subject="film_7")
+    found = ask(as_staff, "subject")
+    assert [(row.parts[0].hint, row.amounts.net) for row in found.rows] == [
+        ("Other", Decimal("0.06")), ("Lab", Decimal("0.02")),
+    ]  # fmt: skip
+
+
 def test_every_pair_of_groups_has_the_same_total(spent, as_staff):
     for first, second in itertools.permutations(explorer.GROUPS, 2):
         found = ask(as_staff, first, then=second, label="team")
