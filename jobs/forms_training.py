@@ -13,7 +13,7 @@ _USUAL = TrainingSpec()
 _PLAIN = (
     "schedule", "warmup_steps", "clip_norm", "compile", "checkpoint_every_s", "checkpoint_every_steps",
 )  # fmt: skip
-FIELDS = (*_PLAIN, "grad_accumulation", "patience", "watched_metric", "min_processes")
+FIELDS = (*_PLAIN, "privacy_epsilon", "grad_accumulation", "patience", "watched_metric", "min_processes")
 SCHEDULE_LABELS = {
     "cosine": _("cosine: falls slowly, then fast, then slowly"),
     "linear": _("linear: falls evenly"),
@@ -65,10 +65,16 @@ class TrainingFields(forms.Form):
         help_text=_("It starts with as few when no more are free, on the same batches. Empty: it waits for all."),
     )  # fmt: skip
 
+    privacy_epsilon = forms.FloatField(
+        label=_("Privacy (epsilon)"), required=False, widget=forms.NumberInput(attrs={"step": "any"}),
+        help_text=_("Bounds what the model tells of any single row; 1 is strict, 8 is loose. Empty: not bounded."),
+    )  # fmt: skip
+
     def training_data(self) -> dict[str, Any]:
         """The section `training` as the API takes it."""
         said = self.cleaned_data
-        found = {name: said[name] for name in _PLAIN if said.get(name) not in (None, "")}
+        plain = (*_PLAIN, "privacy_epsilon")
+        found = {name: said[name] for name in plain if said.get(name) not in (None, "")}
         if said.get("grad_accumulation") is not None:
             found["grad_accumulation"] = said["grad_accumulation"]
         if said.get("patience") is not None:
@@ -95,7 +101,7 @@ def initial_training(spec: dict[str, Any]) -> dict[str, Any]:
     early = spec.get("early_stopping") or {}
     pieces = spec.get("grad_accumulation")
     return {
-        **{name: spec.get(name) for name in _PLAIN if spec.get(name) is not None},
+        **{name: spec.get(name) for name in (*_PLAIN, "privacy_epsilon") if spec.get(name) is not None},
         "grad_accumulation": None if pieces == "auto" else pieces,
         "patience": early.get("patience"),
         "watched_metric": early.get("metric"),

@@ -5,7 +5,15 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 
 from jobs.spec_faults import Section
-from trainer.contract import COMPILE, SCHEDULES, WATCHED_METRICS, EarlyStopping, TrainingSpec
+from trainer.contract import (
+    COMPILE,
+    PRIVATE,
+    SCHEDULES,
+    WATCHED_METRICS,
+    EarlyStopping,
+    Recipe,
+    TrainingSpec,
+)
 
 MAX_STEPS = 10_000_000
 MAX_PIECES = 1024
@@ -27,8 +35,29 @@ def read_training(part: Section) -> tuple[TrainingSpec, Section]:
         checkpoint_every_steps=_whole_or_none(part, "checkpoint_every_steps", least=1, most=MAX_STEPS),
         keep_checkpoints=part.whole("keep_checkpoints", usual.keep_checkpoints, least=1, most=20),
         stall_after_s=_seconds(part, "stall_after_s", usual.stall_after_s, least=10),
+        privacy_epsilon=_above_zero_or_none(part, "privacy_epsilon"),
+        privacy_delta=_above_zero_or_none(part, "privacy_delta") or usual.privacy_delta,
+        privacy_clip=_above_zero_or_none(part, "privacy_clip") or usual.privacy_clip,
     )
     return spec, early_part
+
+
+def check_privacy(
+    part: Section, training: TrainingSpec, recipe: Recipe | None, processes: int, rows: int
+) -> None:
+    """Private training is offered for some recipes, by one process, and with a delta that means something."""
+    if training.privacy_epsilon is None or recipe is None:
+        return
+    if recipe not in PRIVATE:
+        text = _("Private training is offered for %(known)s.")
+        part.fault("privacy_epsilon", "unsupported", text % {"known": ", ".join(PRIVATE)})
+    if processes != 1:
+        part.fault("privacy_epsilon", "unsupported", _("Private training needs a single process."))
+    if training.compile != "off":
+        part.fault("compile", "unsupported", _("Private training does not go with torch.compile."))
+    if rows and training.privacy_delta >= 1 / rows:
+        text = _("Delta must be below one over the number of rows (%(rows)s), or nothing is promised.")
+        part.fault("privacy_delta", "range", text % {"rows": rows})
 
 
 def read_min_processes(part: Section, processes: int) -> int | None:

@@ -17,7 +17,7 @@ from jobs.compute import backend
 from jobs.models import DatasetVersion
 from jobs.spec_data import MIN_ROWS, Columns, find_version, read_columns
 from jobs.spec_faults import Faults, Section
-from jobs.spec_training import read_min_processes, read_training
+from jobs.spec_training import check_privacy, read_min_processes, read_training
 from tenants import quotas
 from tenants.actor import Actor
 from tenants.errors import Invalid, QuotaExceeded
@@ -89,6 +89,8 @@ class JobSpec:
             "model_name": top.text("model_name", most=120, required=False) or None,
             "publish_to": _publish_to(top),
         }
+        rows = version.row_count if version is not None else 0
+        check_privacy(parts["training"], training, recipe, values["resources"].processes, rows)
         for section in (*parts.values(), early, top):
             section.refuse_unknown()
         faults.raise_if_any()

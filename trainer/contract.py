@@ -45,11 +45,12 @@ from trainer.roles import Needs as Needs
 from trainer.roles import Quality as Quality
 from trainer.roles import Recipe as Recipe
 from trainer.training import COMPILE as COMPILE
+from trainer.training import PRIVATE as PRIVATE
 from trainer.training import SCHEDULES as SCHEDULES
 from trainer.training import WATCHED_METRICS as WATCHED_METRICS
 from trainer.training import EarlyStopping as EarlyStopping
 from trainer.training import TrainingSpec as TrainingSpec
-from trainer.training import check_training, read_training
+from trainer.training import check_privacy, check_training, read_training
 
 SCHEMA_VERSION = 1
 
@@ -271,6 +272,7 @@ class RunSpec:
         )
         require(0 < self.compression.sparsity < 1, "/compression/sparsity", "must be between 0 and 1")
         check_training(self.training)
+        check_privacy(self.training, self.recipe, self.resources.processes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +358,7 @@ class Manifest:
     machine: str
     quality: str = Quality.ACCURACY  # what `accuracy` of the variants is: one of Quality
     baseline: Baseline | None = None  # None: a run of an older engine
+    privacy: dict[str, float] | None = None  # {"epsilon", "delta", ...} of a privately trained model
     beats_baseline: bool | None = None  # of the chosen variant; False: no better than guessing, so warn
     eager: Eager | None = None
     left_out: tuple[LeftOut, ...] = ()

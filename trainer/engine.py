@@ -23,6 +23,7 @@ from trainer.contract import (
     BadSpec,
     Exit,
     Failure,
+    Learns,
     RunSpec,
 )
 from trainer.control import Control, die_with_parent
@@ -41,7 +42,8 @@ from trainer.failures import (
 )
 from trainer.loop import train
 from trainer.memory import keep_freed
-from trainer.prepare import Run, prepare
+from trainer.prepare import Prepared, Run, prepare
+from trainer.privacy import finish_privately, train_privately
 from trainer.recipes import networks
 from trainer.usage import Usage
 
@@ -91,16 +93,18 @@ def _phases(run: Run, *, training: bool, compression: bool) -> None:
         held = len(prepared.split.holdout)
         run.events.log(
             f"{len(prepared.split.train):,} rows to train on, {held:,} held out, "
-            f"{len(prepared.classes)} classes; "
+            f"{_what(prepared)}; "
             f"{gang.world} {'process' if gang.world == 1 else 'processes'} on {gang.device.type}."
         )
     network = networks.build(
         spec.recipe, prepared.transform, len(prepared.classes), seed=spec.hyperparameters.seed
     )
     network = network.to(gang.device)
+    private = spec.training.privacy_epsilon is not None
     if training:
         run.events.state("training")
-        steps = train(run, prepared, network, gang)
+        learn = train_privately if private else train
+        steps = learn(run, prepared, network, gang)
     else:
         load = checkpoint.load_best if spec.training.early_stopping else checkpoint.load_newest
         found = load(run.folder / CHECKPOINTS_DIR, spec, lambda text: run.events.log(text))
@@ -112,8 +116,21 @@ def _phases(run: Run, *, training: bool, compression: bool) -> None:
     if not gang.leads:
         return
     if compression:
-        finish(run, prepared, network, gang, steps=steps)
+        if private:
+            finish_privately(run, prepared, network, gang, steps=steps)
+        else:
+            finish(run, prepared, network, gang, steps=steps)
     run.events.state("done")
+
+
+def _what(prepared: Prepared) -> str:
+    """How much there is to tell apart, in the recipe's own words."""
+    count = f"{len(prepared.classes):,}"
+    return {
+        Learns.NUMBER: "one number to predict",
+        Learns.RANKING: f"{count} items to rank",
+        Learns.TEXT: f"{count} characters known",
+    }.get(prepared.recipe.TASK.learns, f"{len(prepared.classes)} classes")
 
 
 def _guarded(spec_path: Path, phases: Callable[[Run], None]) -> int:

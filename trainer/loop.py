@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,7 @@ FIRST_COMPILE_S = 900.0
 
 def train(run: Run, prepared: Prepared, network: nn.Module, gang: Gang) -> int:
     """Train from the newest checkpoint to the last epoch; returns the number of steps."""
-    return _Training(run, prepared, network, gang).go()
+    return Training(run, prepared, network, gang).go()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,7 +113,9 @@ def roll_dice(seed: int, number: int, piece: int) -> None:
     np.random.seed(mixed % 2**32)
 
 
-class _Training:
+class Training:
+    """One run of the loop; what draws the batches and what makes a step of one may be overridden."""
+
     def __init__(self, run: Run, prepared: Prepared, network: nn.Module, gang: Gang) -> None:
         self.run, self.prepared, self.network, self.gang = run, prepared, network, gang
         hyper, how = run.spec.hyperparameters, run.spec.training
@@ -120,18 +123,7 @@ class _Training:
         self.rows = len(prepared.split.train)
         self.per_epoch = steps_per_epoch(self.rows, hyper.batch_size)
         self.total = self.per_epoch * hyper.epochs
-        self.stepper = Stepper(
-            network=wrap(compiled(network, how), gang),
-            optimizer=optim.make_optimizer(network, hyper, gang.device),
-            prepared=prepared,
-            gang=gang,
-            precision=usable_precision(run, gang),
-            seed=hyper.seed,
-            pieces=pieces_of_a_step(
-                run.spec.resources.processes, world=gang.world, accumulation=how.grad_accumulation
-            ),
-            clip_norm=how.clip_norm,
-        )
+        self.stepper = self.make_stepper()
         if self.stepper.precision is not run.spec.resources.precision:
             run.events.log("fp16 needs a GPU; training in fp32 on the CPU.", level="warning")
         self.pending: list[tuple[int, Tensor]] = []  # losses not yet summed over the ranks and shown
@@ -140,6 +132,27 @@ class _Training:
         self.saved_step = -1
         self.due = 0.0  # when the next checkpoint is due, and from when on an end of an epoch is worth one
         self.welcome = 0.0
+
+    def make_stepper(self) -> Stepper:
+        hyper, how, gang = self.run.spec.hyperparameters, self.how, self.gang
+        return Stepper(
+            network=wrap(compiled(self.network, how), gang),
+            optimizer=optim.make_optimizer(self.network, hyper, gang.device),
+            prepared=self.prepared,
+            gang=gang,
+            precision=usable_precision(self.run, gang),
+            seed=hyper.seed,
+            pieces=pieces_of_a_step(
+                self.run.spec.resources.processes, world=gang.world, accumulation=how.grad_accumulation
+            ),
+            clip_norm=how.clip_norm,
+        )
+
+    def batches(self, start: Position) -> Iterator[tuple[Position, Indices]]:
+        hyper = self.run.spec.hyperparameters
+        return global_batches(
+            self.rows, batch_size=hyper.batch_size, seed=hyper.seed, epochs=hyper.epochs, start=start
+        )
 
     def go(self) -> int:
         first_s = FIRST_COMPILE_S if self.how.compile == "on" else FIRST_STEP_S
@@ -156,15 +169,12 @@ class _Training:
 
     def epochs(self) -> int:
         step, start = self.resume()
-        first, hyper = step, self.run.spec.hyperparameters
+        first = step
         self.run.events.all_steps = self.total <= EVERY_STEP_BELOW
         self.saved_at(first, cost_s=0.0)
         look_up_at = step + 1
         started = time.monotonic()
-        left = global_batches(
-            self.rows, batch_size=hyper.batch_size, seed=hyper.seed, epochs=hyper.epochs, start=start
-        )
-        for position, places in left:
+        for position, places in self.batches(start):
             if self.stopping.enough:
                 break
             step += 1

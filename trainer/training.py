@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.reading import build, require
+from trainer.roles import Recipe
 
 SCHEDULES = ("constant", "cosine", "linear")
 COMPILE = ("off", "on")
+PRIVATE = (Recipe.IMAGE, Recipe.TEXT, Recipe.TABULAR, Recipe.REGRESSION)  # may be trained privately
 WATCHED_METRICS = ("val/loss", "val/accuracy")
 
 
@@ -39,6 +41,10 @@ class TrainingSpec:
     checkpoint_every_s: float = 10.0
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 2  # the newest ones; the best is kept beside them
+    # differentially private training: what may be learned of a single row is bounded; None: it is not
+    privacy_epsilon: float | None = None
+    privacy_delta: float = 1e-5  # below one over the number of training rows
+    privacy_clip: float = 1.0  # longest gradient of a single row
     stall_after_s: float = 300.0  # a step that takes longer, and ten times the usual, ends the run
 
 
@@ -70,9 +76,23 @@ def check_training(training: TrainingSpec) -> None:
     for name in ("clip_norm", "checkpoint_every_s", "checkpoint_every_steps", "keep_checkpoints"):
         positive(name)
     positive("warmup_steps", least=-1)
-    positive("stall_after_s")
+    for name in ("stall_after_s", "privacy_epsilon", "privacy_delta", "privacy_clip"):
+        positive(name)
+    require(training.privacy_delta < 1, "/training/privacy_delta", "must be below 1")
     if early := training.early_stopping:
         known = ", ".join(WATCHED_METRICS)
         pointer = "/training/early_stopping"
         require(early.metric in WATCHED_METRICS, f"{pointer}/metric", f"must be one of {known}")
         require(early.patience >= 1, f"{pointer}/patience", "must be at least 1")
+
+
+def check_privacy(training: TrainingSpec, recipe: Recipe, processes: int) -> None:
+    """Raise BadSpec where private training is asked for and not offered."""
+    if training.privacy_epsilon is None:
+        return
+    known = ", ".join(PRIVATE)
+    require(recipe in PRIVATE, "/training/privacy_epsilon", f"is offered for {known}")
+    require(processes == 1, "/training/privacy_epsilon", "needs a single process")
+    require(training.compile == "off", "/training/compile", "must be off in private training")
+    pieces = training.grad_accumulation in ("auto", 1)
+    require(pieces, "/training/grad_accumulation", "is not used in private training")

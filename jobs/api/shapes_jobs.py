@@ -72,6 +72,13 @@ class TrainingIn(serializers.Serializer):
     keep_checkpoints = serializers.IntegerField(
         required=False, default=2, help_text="The best is kept beside."
     )
+    privacy_epsilon = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        help_text="Train with DP-SGD within this epsilon. Null: not privately.",
+    )
+    privacy_delta = serializers.FloatField(required=False, default=1e-5)
+    privacy_clip = serializers.FloatField(required=False, default=1, help_text="Longest gradient of a row.")
     stall_after_s = serializers.FloatField(
         required=False,
         default=300,

@@ -197,6 +197,9 @@ def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
             for name, value in version.report.get("figures", {}).items()
         ),
     ]
+    if privacy := manifest.get("privacy"):
+        promised = f"ε = {privacy['epsilon']:.2f}, δ = {privacy['delta']:g}"
+        facts.append((_("Differential privacy of the training rows"), promised))
     difference = measured.get("max_abs_difference")
     if difference is not None and version.variant != service.ORIGINAL:
         facts.append((_("Largest change of a probability"), f"{difference:.3g}"))

@@ -179,3 +179,25 @@ def test_the_playground_shows_what_each_kind_of_model_says():
 def test_every_measure_has_a_name_people_read(quality):
 
     assert str(QUALITIES[quality])
+
+
+def test_private_training_reaches_the_engine_and_is_refused_where_it_is_not_offered(as_ben, shop):
+    asked = {**spec_of(shop, Recipe.TABULAR), "training": {"privacy_epsilon": 4}}
+    spec = JobSpec.parse(as_ben, asked)
+    assert JobSpec.parse(as_ben, json.loads(json.dumps(spec.to_dict()))) == spec
+    assert spec.training.privacy_epsilon == 4
+    for wrong, pointer in (
+        ({**spec_of(shop, Recipe.LANGUAGE), "training": {"privacy_epsilon": 4}}, "/training/privacy_epsilon"),
+        ({**asked, "resources": {"processes": 2}}, "/training/privacy_epsilon"),
+        ({**asked, "training": {"privacy_epsilon": -1}}, "/training/privacy_epsilon"),
+        ({**asked, "training": {"privacy_epsilon": 4, "privacy_delta": 0.1}}, "/training/privacy_delta"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            JobSpec.parse(as_ben, wrong)
+        assert pointer in [fault.pointer for fault in caught.value.faults]
+
+
+def test_the_form_asks_for_privacy_under_advanced(browser_of, ben, shop):
+    data = posted(shop, label="intent", privacy_epsilon="3.5")
+    assert browser_of(ben).post(reverse("jobs:job_new"), data).status_code == 302
+    assert Job.objects.get().spec["training"]["privacy_epsilon"] == 3.5

@@ -49,6 +49,7 @@ def test_how_to_train_reaches_the_engine_word_for_word(as_ben, flowers):
         "schedule": "linear", "warmup_steps": 0, "clip_norm": 1.5, "grad_accumulation": 4, "compile": "on",
         "early_stopping": {"metric": "val/accuracy", "patience": 2}, "checkpoint_every_s": 30.0,
         "checkpoint_every_steps": 50, "keep_checkpoints": 3, "stall_after_s": 60.0,
+        "privacy_epsilon": None, "privacy_delta": 1e-5, "privacy_clip": 1.0,
     }  # fmt: skip
     spec = JobSpec.parse(as_ben, spec_data(flowers, training=training, resources={"precision": "bf16"}))
     assert spec.to_dict()["training"] == training
