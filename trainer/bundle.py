@@ -39,8 +39,11 @@ class WrongInput(ValueError):
 class Bundle:
     """A loaded variant. `open_bundle` makes one."""
 
-    def __init__(self, description: dict[str, Any], session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self, description: dict[str, Any], session: onnxruntime.InferenceSession, folder: Path
+    ) -> None:
         self.description = description
+        self.folder = folder
         self.session = session
         self.recipe: Recipe = recipe(RecipeName(description["recipe"]))
         self.transform: dict[str, Any] = description["transform"]
@@ -93,7 +96,7 @@ def open_bundle(folder: Path, *, threads: int = 1) -> Bundle:
             raise Tampered(f"{folder.name}/{name} is missing.")
         if sha256_of(path) != expected:
             raise Tampered(f"{folder.name}/{name} does not match its checksum: fetch the model again.")
-    return Bundle(description, open_graph(folder / ONNX_FILE, threads=threads))
+    return Bundle(description, open_graph(folder / ONNX_FILE, threads=threads), folder)
 
 
 def open_graph(path: Path, *, threads: int = 1) -> onnxruntime.InferenceSession:

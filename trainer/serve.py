@@ -23,7 +23,7 @@ A payload is the JSON body of a v2 infer request as it came; or the five bytes `
     P  rows for humans; the head: its type   E  texts to embed, as the OpenAI API asks for it
     X  forget the request whose id is the head's length: its caller has gone; never answered
 
-Status 200: the answer; for `ready`, the v2 model metadata. 206: 4 bytes that say where the JSON of the body ends
+Status 100: a piece of a stream, more follow. 200: the answer or its last piece; for `ready`, the v2 model metadata. 206: 4 bytes that say where the JSON of the body ends
 and its binary tensors begin, then the body. 400: not a request. 422: a value the model cannot take, {"error":
 text, "pointer": "/inputs/0/shape"}. 500: the model failed. 503: stopping, or too many rows wait. 504: its turn
 came too late.
@@ -43,35 +43,30 @@ import os
 import signal
 import socket
 import stat
-import struct
 import sys
 import time
 from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer import plain, protocol
+from trainer import openai, plain, protocol
 from trainer.bundle import Bundle, Tampered, WrongInput, open_bundle
 from trainer.contract import Exit
 from trainer.control import die_with_parent
 from trainer.data import Columns
+from trainer.wire import ENVELOPE, MARK, READY, Connection
+from trainer.writing import Desk, Ticket
 
 ROW_CAP = 32
 MAX_WAITING_ROWS = 8192
-MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_WRITINGS = 128
 INLINE_BELOW_S = 0.0003  # handing a batch to a thread costs about this much; a shorter one runs on the loop
 DRAIN_S = 20.0
-READY = b"ready"
-_HEAD = struct.Struct(">II")  # length, request id
-_ANSWER = struct.Struct(">IIHIII")  # length, request id, status, rows, tokens, microseconds
-_ANSWER_EXTRA = _ANSWER.size - 4  # what `length` counts before the body
-ENVELOPE = b"\x01"
-_ENVELOPE = struct.Struct(">ccII")  # the mark, a letter, milliseconds to begin within, length of the head
 _TOO_LATE = "Its turn came after its deadline, so it was not run. Send fewer at once, or allow more time."
 
 
@@ -115,7 +110,7 @@ class _Waiting:
     __slots__ = ("connection", "number", "request", "until")
 
     def __init__(
-        self, request: protocol.Request, number: int, connection: _Connection | None, until: float
+        self, request: protocol.Request, number: int, connection: Connection | None, until: float
     ) -> None:
         self.request, self.number = request, number
         self.connection = connection  # None: its caller has gone
@@ -145,8 +140,10 @@ class Worker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._desk = Desk(bundle, self._thread)
+        self._embedder: openai.Embedder | None = None
 
-    def take(self, number: int, payload: bytes, connection: _Connection) -> _Waiting | None:
+    def take(self, number: int, payload: bytes, connection: Connection) -> _Waiting | Ticket | None:
         """Answer a frame at once, or queue its rows."""
         if payload == READY:
             connection.answer(
@@ -157,6 +154,11 @@ class Worker:
             connection.answer(number, 503, 0, self._busy())
             return None
         try:
+            if payload[:2] == b"\x01W":
+                return self._write(number, payload, connection)
+            if payload[:2] == b"\x01E":
+                self._embed(number, payload, connection)
+                return None
             request, within_s = self._parse(payload)
         except protocol.NotARequest as error:
             connection.answer(number, 400, 0, protocol.refusal(str(error)))
@@ -178,19 +180,48 @@ class Worker:
 
     async def drained(self) -> None:
         await self._idle.wait()
+        await self._desk.drained()
         self._thread.shutdown()
+
+    def _write(self, number: int, payload: bytes, connection: Connection) -> Ticket | None:
+        if self._desk.count >= MAX_WRITINGS:
+            connection.answer(
+                number, 503, 0, protocol.refusal("Too many texts are being written. Try again.")
+            )
+            return None
+        _mark, _letter, within_ms, size = ENVELOPE.unpack_from(payload)
+        kind, _, call_id = payload[ENVELOPE.size : ENVELOPE.size + size].decode("latin-1").partition(" ")
+        body = payload[ENVELOPE.size + size :]
+        writing = openai.Writing(body, self.bundle, name=self.name, chat=kind == "chat", call_id=call_id)
+        until = time.monotonic() + within_ms / 1000 if within_ms else math.inf
+        ticket = Ticket(writing, number, connection, until)
+        self._desk.add(ticket)
+        return ticket
+
+    def _embed(self, number: int, payload: bytes, connection: Connection) -> None:
+        if not openai.takes_text(self.bundle):
+            raise WrongInput("/model", "This model reads no text, so it has no embeddings of any.")
+        if self._embedder is None:
+            self._embedder = openai.Embedder(self.bundle.folder)
+        began = time.perf_counter()
+        size = ENVELOPE.unpack_from(payload)[3]
+        body, rows, tokens = openai.embeddings(
+            payload[ENVELOPE.size + size :], self.bundle, self._embedder, name=self.name
+        )
+        us = int((time.perf_counter() - began) * 1e6)
+        connection.answer(number, 200, rows, body, us=us, tokens=tokens)
 
     def _parse(self, payload: bytes) -> tuple[protocol.Request, float | None]:
         """The request, and within how many seconds it must begin."""
-        if payload[:1] != ENVELOPE:
+        if payload[:1] != MARK:
             request = protocol.parse_request(payload, self.bundle)
             return request, request.within_s
-        _mark, letter, within_ms, size = _ENVELOPE.unpack_from(payload)
-        body = payload[_ENVELOPE.size + size :]
+        _mark, letter, within_ms, size = ENVELOPE.unpack_from(payload)
+        body = payload[ENVELOPE.size + size :]
         if letter == b"J":
             request = protocol.parse_request(body, self.bundle)
         else:
-            head = payload[_ENVELOPE.size : _ENVELOPE.size + size].decode("latin-1")
+            head = payload[ENVELOPE.size : ENVELOPE.size + size].decode("latin-1")
             if letter == b"B":
                 json_bytes = int(head) if head.isdigit() else -1
                 request = protocol.parse_request(body, self.bundle, json_bytes=json_bytes)
@@ -288,81 +319,6 @@ class Worker:
             self._idle.set()
 
 
-class _Connection(asyncio.Protocol):
-    """Cuts the byte stream of one client into frames."""
-
-    def __init__(self, worker: Worker, connections: set[_Connection]) -> None:
-        self._worker = worker
-        self._connections = connections
-        self._buffer = bytearray()
-        self._out: list[bytes] = []
-        self._queued: dict[int, _Waiting] = {}
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self._connections.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._connections.discard(self)
-        for waiting in self._queued.values():
-            waiting.connection = None  # nobody is left to answer: what still queues is not run
-        self._queued.clear()
-
-    def data_received(self, data: bytes) -> None:
-        if self._buffer:
-            self._buffer += data
-            data = bytes(self._buffer)
-            self._buffer.clear()
-        at, there = 0, len(data)
-        take, queued = self._worker.take, self._queued
-        while there - at >= _HEAD.size:
-            length, number = _HEAD.unpack_from(data, at)
-            if not 4 <= length <= MAX_FRAME_BYTES:
-                self.answer(
-                    number, 400, 0, protocol.refusal(f"A frame holds at most {MAX_FRAME_BYTES} bytes.")
-                )
-                self.close()  # what follows cannot be told apart any more
-                return
-            end = at + 4 + length
-            if there < end:
-                break
-            payload = data[at + _HEAD.size : end]
-            if payload[:2] == b"\x01X":
-                self._forget(payload)
-            elif waiting := take(number, payload, self):
-                queued[number] = waiting
-            at = end
-        if at < there:
-            self._buffer += data[at:]
-
-    def answer(self, number: int, status: int, rows: int, body: bytes, *, us: int = 0) -> None:
-        self._queued.pop(number, None)
-        if self._transport is None:  # the client has gone
-            return
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._send)
-        self._out.append(_ANSWER.pack(len(body) + _ANSWER_EXTRA, number, status, rows, 0, us) + body)
-
-    def close(self) -> None:
-        self._send()
-        if self._transport is not None:
-            self._transport.close()
-
-    def _forget(self, payload: bytes) -> None:
-        if len(payload) >= _ENVELOPE.size:
-            waiting = self._queued.pop(_ENVELOPE.unpack_from(payload)[3], None)
-            if waiting is not None:
-                waiting.connection = None
-
-    def _send(self) -> None:
-        """All answers of one turn of the loop in one write."""
-        if self._transport is not None and self._out:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-
-
 def _run(main: Coroutine[Any, Any, None]) -> None:
     """On uvloop where it is installed: it halves what a frame costs."""
     try:
@@ -378,9 +334,9 @@ async def _serve(worker: Worker, path: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    connections: set[_Connection] = set()
+    connections: set[Connection] = set()
     listener = _listen(path)
-    server = await loop.create_unix_server(lambda: _Connection(worker, connections), sock=listener)
+    server = await loop.create_unix_server(lambda: Connection(worker, connections), sock=listener)
     print(json.dumps({"ready": True, "socket": str(path)}), flush=True)
     await stop.wait()
     server.close()

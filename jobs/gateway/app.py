@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from jobs.gateway import admission, asking, describe, problems, usage
+from jobs.gateway import admission, asking, describe, openai, problems, usage
 from jobs.gateway.admission import Admission
 from jobs.gateway.asking import Asking, Question
 from jobs.gateway.call import Call, Disconnected, Receive, Send
@@ -130,7 +130,9 @@ class Gateway:
             case ["predict"]:
                 kind = call.kind(b"multipart/form-data", b"image/") if call.method == "POST" else b""
                 head = call.content_type if kind.startswith(b"multipart") else kind
-                await self._infer(call, route, token, letter=b"P", head=head)
+                await self.infer(call, route, token, letter=b"P", head=head)
+            case ["v1", *rest]:
+                await openai.answer(self, call, route, token, rest)
             case ["openapi.json"]:
                 self._only_get(call)
                 await call.answer(200, describe.openapi(route, self._base(call)))
@@ -170,7 +172,7 @@ class Gateway:
             case ["infer"]:
                 call.kind(b"application/octet-stream")
                 letter = b"B" if call.json_bytes else b"J"
-                await self._infer(call, route, token, letter=letter, head=call.json_bytes)
+                await self.infer(call, route, token, letter=letter, head=call.json_bytes)
             case _:
                 raise problems.not_found()
 
@@ -182,9 +184,17 @@ class Gateway:
             raise asking.no_worker(route)
         await call.answer(200, body)
 
-    async def _infer(
-        self, call: Call, route: Route, token: Token | None, *, letter: bytes, head: bytes = b""
+    async def infer(
+        self,
+        call: Call,
+        route: Route,
+        token: Token | None,
+        *,
+        letter: bytes,
+        head: bytes = b"",
+        stream: openai.Stream | None = None,
     ) -> None:
+        """From a POST to its answer, which is counted before it leaves."""
         if call.method != "POST":
             raise problems.wrong_method("POST")
         began = time.monotonic()
@@ -195,17 +205,24 @@ class Gateway:
         self.admission.room(route, standing)
         question = Question(
             key=f"{call.path.split('/')[2]}/{route.slug}", word=call.word, letter=letter, body=body,
-            head=head, until=time.monotonic() + within_s,
+            head=head, until=time.monotonic() + within_s, on_piece=stream.piece if stream else None,
         )  # fmt: skip
+        if stream is not None:
+            stream.start(standing)
         leg = self.asking.leg(route, call.word)
         self.pulse.enter(route.id)
         try:
             leg, answer = await self._while_wanted(call, self.asking.ask(leg, question), within_s)
-        except TimeoutError:
+        except TimeoutError as error:
             self.pulse.of(leg.id, leg.model_version).answered(504, 0, asking.us_since(began))
+            if stream is not None:
+                await stream.broken(leg, token, error)
             raise asking.too_late(within_s, standing) from None
-        except Problem:
-            self.pulse.of(leg.id, leg.model_version).refused += 1
+        except (Problem, Disconnected) as error:
+            if isinstance(error, Problem):
+                self.pulse.of(leg.id, leg.model_version).refused += 1
+            if stream is not None:
+                await stream.broken(leg, token, error)
             raise
         finally:
             self.pulse.leave(route.id)
@@ -213,8 +230,10 @@ class Gateway:
         self.pulse.of(leg.id, leg.model_version).answered(answer.status, answer.rows, us)
         if answer.status not in (200, 206):
             raise asking.refusal(answer, standing)
-        self._write_down(usage.line(call.id, leg, token, answer, us))
-        if answer.status == 206:  # binary tensors follow the JSON
+        self.write_down(usage.line(call.id, leg, token, answer, us))
+        if stream is not None and stream.begun:
+            await stream.finish(answer.body)
+        elif answer.status == 206:  # binary tensors follow the JSON
             size = int.from_bytes(answer.body[:4], "big")
             headers: Headers = [*standing, (b"inference-header-content-length", b"%d" % size)]
             await call.answer(200, answer.body[4:], headers, kind=b"application/octet-stream")
@@ -240,7 +259,7 @@ class Gateway:
             answering.cancel()  # takes the request out of the worker's queue
             leaving.cancel()
 
-    def _write_down(self, line: str) -> None:
+    def write_down(self, line: str) -> None:
         """The usage line, before the answer leaves: kill -9 at any moment loses no answered request."""
         try:
             self.usage.append(line.encode())

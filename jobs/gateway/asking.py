@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from jobs.gateway import frames, problems, traffic
 from jobs.gateway.config import Config
@@ -28,6 +29,13 @@ class Question:
     body: bytes
     head: bytes = b""
     until: float  # monotonic
+    on_piece: Callable[[bytes], None] | None = None  # of a stream; once one was sent, nothing is tried again
+    pieces: list[int] = field(default_factory=lambda: [0])  # how many there were so far
+
+    def hear(self, piece: bytes) -> None:
+        self.pieces[0] += 1
+        if self.on_piece is not None:
+            self.on_piece(piece)
 
     def payload(self) -> bytes:
         within_ms = max(1, int((self.until - time.monotonic()) * 1000))
@@ -71,13 +79,13 @@ class Asking:
                     "queue_full", "Too many requests wait for this endpoint. Try again."
                 )
             try:
-                answer = await worker.ask(question.payload())
+                answer = await worker.ask(question.payload(), question.hear)
             except WorkerLost:
                 log.warning("a worker of %s was lost with a request in flight", route.id)
                 # it counts against the revision that died, whoever answers in the end
                 self._pulse.of(route.id, route.model_version).answered(500, 0, us_since(began))
                 lost += 1
-                if lost > 1:
+                if lost > 1 or question.pieces[0]:
                     raise no_worker(route) from None
                 # the stable one, should it be a canary
                 route = self._follower.current.routes.get(question.key, route)

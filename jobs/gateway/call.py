@@ -25,7 +25,7 @@ class Disconnected(Exception):
 class Call:
     """A thin view of the ASGI scope; headers are read in one pass."""
 
-    __slots__ = ("_receive", "_send", "authorization", "content_type", "encoding", "id", "json_bytes", "length",
+    __slots__ = ("_receive", "_send", "authorization", "begun", "content_type", "encoding", "id", "json_bytes", "length",
                  "method", "path", "scope", "sticky", "timeout_ms")  # fmt: skip
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, fresh_id: str) -> None:
@@ -35,6 +35,7 @@ class Call:
         self.id = fresh_id
         self.authorization = self.content_type = self.length = self.encoding = self.sticky = b""
         self.json_bytes = self.timeout_ms = b""
+        self.begun = False  # the head of the answer is out
         self._receive, self._send = receive, send
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -130,8 +131,27 @@ class Call:
     ) -> None:
         await self._start(status, kind, body, headers or [])
 
+    async def begin(self, headers: Headers) -> None:
+        """The head of a stream of events."""
+        self.begun = True
+        usual = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-store"),
+            (b"x-request-id", self.id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*usual, *headers]})
+
+    async def event(self, body: bytes, *, more: bool = True) -> None:
+        """One event of a stream."""
+        told = b"data: %b\n\n" % body
+        await self._send({"type": "http.response.body", "body": told, "more_body": more})
+
     async def refuse(self, problem: Problem) -> None:
         body = problem.body(path=self.path, request_id=self.id)
+        if self.begun:  # too late for a status: a stream says it as its last event
+            await self.event(body, more=False)
+            return
         await self._start(problem.status, b"application/problem+json", body, problem.headers)
 
     async def _start(self, status: int, kind: bytes, body: bytes, headers: Headers) -> None:

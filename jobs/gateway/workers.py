@@ -16,6 +16,7 @@ log = logging.getLogger("tauon.gateway")
 FIRST_RETRY_S = 0.02
 LAST_RETRY_S = 1.0
 AFTER_LOSS_S = 0.1
+PIECE = 100  # of a stream; more follow
 
 Done = Callable[[Answer | None], None]
 
@@ -62,10 +63,21 @@ class Worker:
                 asyncio.get_running_loop().call_soon(self._flush)
             self._out.append(frames.forget(number))
 
-    async def ask(self, payload: bytes) -> Answer:
-        """Send one request and wait for its answer; WorkerLost if the connection breaks first."""
+    async def ask(self, payload: bytes, on_piece: Callable[[bytes], None] | None = None) -> Answer:
+        """Send one request and wait for its answer; WorkerLost if the connection breaks first.
+
+        `on_piece` hears what comes before the last part of a stream.
+        """
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        number = self.send(payload, lambda answer: None if future.done() else future.set_result(answer))
+
+        def done(answer: Answer | None) -> None:
+            if answer is not None and answer.status == PIECE:
+                if on_piece is not None:
+                    on_piece(answer.body)
+            elif not future.done():
+                future.set_result(answer)
+
+        number = self.send(payload, done)
         try:
             answer = await future
         finally:
@@ -92,8 +104,10 @@ class Worker:
     def _answered(self, answers: list[tuple[int, Answer]]) -> None:
         """Everything one read brought; those who answer callers by themselves do so in one go behind it."""
         for number, answer in answers:
-            done = self._waiting.pop(number, None)
+            done = self._waiting.get(number)
             if done is not None:
+                if answer.status != PIECE:
+                    del self._waiting[number]
                 done(answer)
         self._behind()
 
