@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern] = [
     path("search", views.search, name="search"),
     path("style", views.style, name="style"),
     path("docs/errors", views.errors, name="errors"),
+    path("favicon.ico", views.favicon, name="favicon"),
     path("health/live", views.health_live, name="health_live"),
     path("health/ready", views.health_ready, name="health_ready"),
 ]

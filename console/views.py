@@ -12,6 +12,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -70,6 +71,12 @@ def style(request: Request) -> HttpResponse:
     if not (settings.DEBUG or settings.TESTING):
         raise Http404
     return render(request, "console/style.html", showcase.samples(request))
+
+
+@login_not_required
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Where browsers look for a picture without being told."""
+    return redirect(static("img/favicon.svg"))
 
 
 @login_not_required

@@ -16,7 +16,7 @@ class JobStatus(models.TextChoices):
     STOPPING = "stopping", _("Stopping")  # starting | running -> stopping: somebody or a limit asked
     SUCCEEDED = "succeeded", _("Succeeded")  # running | stopping -> succeeded
     FAILED = "failed", _("Failed")
-    CANCELLED = "cancelled", _("Cancelled")
+    CANCELLED = "cancelled", _("Stopped")
 
     @property
     def tone(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
 from django.urls import reverse
 
 
@@ -17,6 +20,11 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         if commit:
             user.save()
         return user
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """A mail speaks as Tauon, not as the address the request happened to come by."""
+        ours = SimpleNamespace(name="Tauon", domain=urlsplit(settings.BASE_URL).netloc)
+        super().send_mail(template_prefix, email, {**context, "current_site": ours})
 
     def get_signup_redirect_url(self, request: Any) -> str:
         """A newcomer has no tenant yet; one who was invited comes back to the invitation by `?next=`."""

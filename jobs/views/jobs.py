@@ -167,7 +167,7 @@ def job_tensorboard(request: Request, public_id: str) -> HttpResponse:
 def job_cancel(request: Request, public_id: str) -> HttpResponse:
     job = service.cancel_job(request.actor, _job(request, public_id))
     if job.status == JobStatus.CANCELLED:
-        messages.success(request, _("%(name)s is cancelled.") % {"name": job.name})
+        messages.success(request, _("%(name)s is stopped.") % {"name": job.name})
     else:
         messages.info(
             request, _("%(name)s is stopping; its processes end within seconds.") % {"name": job.name}

@@ -56,6 +56,17 @@ OWNED: dict[str, tuple[str, ...]] = {
     "billing:invoice_detail": ("invoice",),
     "billing:invoice_pdf": ("invoice",),
     "billing:invoice_finalize": ("invoice",),
+    "billing:invoice_pay": ("invoice",),
+    "billing:invoice_payment": ("invoice",),
+    "billing:invoice_void": ("invoice",),
+    "billing:invoice_note": ("invoice",),
+    "billing:invoice_note_detail": ("note",),
+    "billing:invoice_note_pdf": ("note",),
+    "billing:report_account": ("tenant",),
+    "billing:report_account_change": ("tenant",),
+    "billing:report_account_grant": ("tenant",),
+    "billing:report_account_unpark": ("tenant",),
+    "billing:report_account_close": ("tenant",),
     "api:invoice-detail": ("invoice",),
     "api:invoice-finalize": ("invoice",),
     "jobs:job_detail": ("job",),
@@ -76,6 +87,10 @@ OWNED: dict[str, tuple[str, ...]] = {
     "jobs:endpoint_unshare": ("endpoint",),
     "jobs:endpoint_stop": ("endpoint",),
     "jobs:endpoint_start": ("endpoint",),
+    "jobs:endpoint_alerts": ("endpoint",),
+    "jobs:endpoint_alert_remove": ("endpoint", "alert"),
+    "api:endpoint-alerts": ("endpoint",),
+    "api:endpoint-alert": ("endpoint", "alert"),
     "jobs:endpoint_traffic": ("endpoint",),
     "jobs:endpoint_traffic_now": ("endpoint",),
     "jobs:endpoint_scaling": ("endpoint",),
@@ -111,6 +126,8 @@ THEIRS: set[str] = {
     "jobs:dataset_list", "jobs:dataset_new", "jobs:model_list", "jobs:job_list", "jobs:job_new",
     "jobs:job_new_data", "jobs:job_new_price", "jobs:endpoint_list", "jobs:endpoint_new", "billing:usage",
     "billing:usage_csv", "billing:usage_budget", "billing:usage_budget_remove", "billing:invoice_list",
+    "billing:invoice_credit",
+    "billing:invoice_credit_buy", "billing:invoice_statement_csv",
     "api:tenant-list", "api:member-list", "api:invitation-list", "api:token-list", "api:audit-list",
     "api:dataset-list", "api:job-list", "api:job-estimate", "api:endpoint-list", "api:model-list",
     "api:usage-list", "api:usage-events", "api:usage-overview", "api:usage-costs",
@@ -119,15 +136,17 @@ THEIRS: set[str] = {
     "api:invoice-list", "api:meter-list", "api:price-list",
 }  # fmt: skip
 # The address holds a secret that the stranger does not have.
-SECRET: set[str] = {"tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
+SECRET: set[str] = {
+    "billing:stripe_message","tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
 # Staff of the installation only.
 STAFF: set[str] = {
+    "billing:report_accounts",
     "metrics", "billing:report", "billing:report_explorer", "billing:report_explorer_csv", "billing:report_focus_csv",
     "billing:report_finance", "billing:report_finance_csv", "billing:report_budgets", "api:report-overview",
     "api:report-costs", "api:report-finance",
 }  # fmt: skip
 # Says nothing of any tenant.
-OPEN: set[str] = {"console:errors", "console:health_live", "console:health_ready", "api-schema", "api-docs"}
+OPEN: set[str] = {"console:errors", "console:favicon", "console:health_live", "console:health_ready", "api-schema", "api-docs"}
 
 
 def routes(patterns: Any = None, namespace: str = "", prefix: str = "") -> dict[str, str]:

@@ -304,7 +304,7 @@ def test_every_status_has_its_badge_in_chinese(chinese, ana: User, as_ana, tenan
     make_job(as_ana, version, name="waits")
     cancel_job(as_ana, make_job(as_ana, version, name="over"), reason=Reason.BY_USER)
     page = text_of(chinese(ana).get(reverse("jobs:job_list")).content.decode())
-    assert "排队中" in page and "已取消" in page and "Queued" not in page and "Cancelled" not in page
+    assert "排队中" in page and "已停止" in page and "Queued" not in page and "Stopped" not in page
     with translation.override("zh-hans"):
         wanted = ["排队中", "启动中", "运行中", "停止中", "成功", "失败", "已取消"]
         assert [str(status.label) for status in JobStatus] == wanted

@@ -151,3 +151,33 @@ def test_a_stale_form_is_told_so_in_the_house_style(ana: User) -> None:
     answer = client.post("/accounts/logout/")
     assert answer.status_code == 403
     assert "This form is too old" in answer.content.decode()
+
+
+def test_mails_of_accounts_speak_as_tauon(client, db, mailoutbox, settings):
+    settings.BASE_URL = "https://tauon.example.org"
+    fields = {
+        "email": "dan@example.org",
+        "password1": "hazel wren 42 moss",
+        "password2": "hazel wren 42 moss",
+    }
+    assert client.post("/accounts/signup/", fields, headers={"host": "127.0.0.1"}).status_code == 302
+    sent = mailoutbox[-1]
+    assert sent.subject.startswith("[Tauon] ")
+    assert "Hello from Tauon" in sent.body and "tauon.example.org" in sent.body
+    assert "Hello from 127" not in sent.body
+
+
+def test_headings_of_account_pages_are_written_like_all_others(browser_of, ana, client, db):
+    from django.utils import translation
+
+    with translation.override("en"):
+        assert translation.gettext("Confirm Access") == "Confirm access"
+    page = browser_of(ana).get("/accounts/reauthenticate/", follow=True).content.decode()
+    assert "Confirm Access" not in page
+    signup = client.get("/accounts/password/reset/key/1-x/", follow=True).content.decode()
+    assert "Bad Token" not in signup and "Bad token" in signup
+
+
+def test_a_browser_that_asks_for_a_picture_gets_one(client):
+    answer = client.get("/favicon.ico")
+    assert answer.status_code == 302 and answer["Location"].endswith(".svg")
