@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -49,6 +50,7 @@ from trainer.prepare import Run, prepare
 
 HOME = Path(__file__).resolve().parents[1]
 EPOCHS, BATCH = 25, 64
+KILL_EPOCHS = 12
 HANG_S = 120.0
 
 
@@ -172,13 +174,16 @@ def kills(folder: Path, chosen: argparse.Namespace, metrics: dict[str, float], n
     dice = random.Random(11)
     recovered = mismatches = hangs = 0
     with warm_parent(folder) as parent:
-        whole = points_run(folder / "whole", epochs=20)
+        whole = points_run(folder / "whole", epochs=KILL_EPOCHS)
         subprocess.run(warm_run(parent, whole, 2), cwd=whole.parent, env=environment(), check=True)
         expected, weights = losses(whole), last_weights(whole)
         for trial in range(chosen.trials):
-            spec = points_run(folder / f"t{trial}", epochs=20)
+            spec = points_run(folder / f"t{trial}", epochs=KILL_EPOCHS)
             at, victim = dice.randrange(5, len(expected) - 5), dice.choice(["rank 0", "rank 1", "agent"])
-            harm(spec, parent, at=at, victim=victim)
+            while not harm(spec, parent, at=at, victim=victim):  # it was done before we came
+                at //= 2
+                shutil.rmtree(spec.parent)
+                points_run(spec.parent, epochs=KILL_EPOCHS)
             try:
                 subprocess.run(
                     warm_run(parent, spec, 2), cwd=spec.parent, env=environment(), check=True, timeout=HANG_S
@@ -271,7 +276,8 @@ def bare(spec: Path, ranks: int) -> dict[str, float]:
 def ours(spec: Path, ranks: int) -> dict[str, float]:
     """A run from its first step, with its events, control file and checkpoints."""
     for left in (CHECKPOINTS_DIR, EVENTS_FILE):
-        subprocess.run(["rm", "-rf", str(spec.parent / left)], check=True)
+        path = spec.parent / left
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return timed(torchrun("bench.timed", ranks, [str(spec)]), spec)
 
 
@@ -322,8 +328,8 @@ def first_step_s(spec: Path, command: list[str]) -> float:
     return took
 
 
-def harm(spec: Path, parent: Path, *, at: int, victim: str) -> None:
-    """Start a run and kill one of its processes once step `at` is told."""
+def harm(spec: Path, parent: Path, *, at: int, victim: str) -> bool:
+    """Start a run and kill one of its processes once step `at` is told; whether it was hit before its end."""
     command = warm_run(parent, spec, 2)
     log = (spec.parent / "engine.log").open("wb")
     with (
@@ -339,7 +345,7 @@ def harm(spec: Path, parent: Path, *, at: int, victim: str) -> None:
         with contextlib.suppress(ProcessLookupError):
             for pid in wanted[:1]:
                 os.kill(pid, signal.SIGKILL)
-        process.wait(timeout=HANG_S)
+        return process.wait(timeout=HANG_S) != 0
 
 
 def gang(folder: Path) -> dict[int, int]:

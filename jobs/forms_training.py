@@ -15,7 +15,7 @@ _PLAIN = (
 )  # fmt: skip
 FIELDS = (*_PLAIN, "privacy_epsilon", "grad_accumulation", "patience", "watched_metric", "min_processes")
 SCHEDULE_LABELS = {
-    "cosine": _("cosine: falls slowly, then fast, then slowly"),
+    "cosine": _("cosine: falls in a curve"),
     "linear": _("linear: falls evenly"),
     "constant": _("constant: stays"),
 }

@@ -109,17 +109,17 @@ def test_what_stands_under_advanced_reaches_the_spec_and_comes_back_in_a_clone(b
     assert (spec["checkpoint_every_s"], spec["checkpoint_every_steps"]) == (30, 100)
     assert job.spec["resources"]["min_processes"] == 1
     page = client.get(reverse("jobs:job_clone", args=[job.public_id])).content.decode()
-    assert '<details class="more" open>' in page
+    assert '<details class="disclose" open>' in page
     assert 'name="patience" value="4"' in page and 'name="clip_norm" value="1.5"' in page
 
 
 def test_advanced_is_folded_until_something_in_it_is_wrong(browser_of, ben, flowers):
     client = browser_of(ben)
-    assert '<details class="more" open>' not in client.get(reverse("jobs:job_new")).content.decode()
+    assert '<details class="disclose" open>' not in client.get(reverse("jobs:job_new")).content.decode()
     answer = client.post(reverse("jobs:job_new"), posted(flowers, patience="0"))
     page = answer.content.decode()
     assert answer.status_code == 422 and "At least 1" in page
-    assert '<details class="more" open>' in page
+    assert '<details class="disclose" open>' in page
 
 
 def test_a_wrong_form_comes_back_with_the_words_of_the_api_at_the_field(browser_of, ben, flowers):
