@@ -30,6 +30,8 @@ app.conf.beat_schedule = {
     "sweep-attempts": {"task": "jobs.sweep_attempts", "schedule": 5.0},
     "ship-endpoint-usage": {"task": "jobs.ship_endpoint_usage", "schedule": 5.0},
     "publish-routes": {"task": "jobs.publish_routes", "schedule": 5.0},
+    "look-at-alerts": {"task": "jobs.look_at_alerts", "schedule": 10.0},
+    "send-webhooks": {"task": "jobs.send_webhooks", "schedule": 10.0},
     "meter-storage": {"task": "jobs.meter_storage", "schedule": 300.0},
     "delete-archived-files": {"task": "jobs.delete_archived_files", "schedule": 3600.0},
     "sweep-orphans": {"task": "jobs.sweep_orphans", "schedule": crontab(hour=3, minute=45)},

@@ -18,6 +18,8 @@ SECRET_KEY = env.secret("TAUON_SECRET_KEY", size_bytes=50)
 MASTER_KEY = env.secret("TAUON_MASTER_KEY")  # wraps every tenant's data key; losing it loses their data
 ALLOWED_HOSTS = env.words("TAUON_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 BASE_URL = os.environ.get("TAUON_URL", "http://127.0.0.1:8000").rstrip("/")
+# hosts within a private network that webhooks may reach all the same
+WEBHOOK_HOSTS = env.words("TAUON_WEBHOOK_HOSTS", [])
 GATEWAY_URL = os.environ.get("TAUON_GATEWAY_URL", "http://127.0.0.1:8001").rstrip("/")
 HTTPS = BASE_URL.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [BASE_URL]

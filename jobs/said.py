@@ -29,6 +29,14 @@ _SENTENCES = (
     _("The model was not ready within %(n)s s."),
     _("The model worker was killed by %(signal)s."),
     _("The model worker ended with code %(code)s."),
+    # jobs/services: why a canary or a shadow was ended; the reason may be one of those above
+    _("Revision %(n)s was taken back by itself. %(why)s"),
+    _("The shadow, revision %(n)s, was stopped. %(why)s"),
+    _("%(share)s %% of its %(n)s requests failed; %(most)s %% are allowed."),
+    _(
+        "Its p95 was %(mine)s ms against %(theirs)s ms of the stable revision; "
+        "%(n)s times as much is allowed."
+    ),
     # trainer: how a run ended
     _(
         "The loss became %(loss)s at step %(step)s of %(total)s: try a smaller learning_rate than %(rate)s, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from jobs import routes
-from jobs.services import usage
+from jobs.services import alerts, usage
 
 
 @shared_task(name="jobs.publish_routes")
@@ -17,3 +17,14 @@ def publish_routes() -> None:
 @shared_task(name="jobs.ship_endpoint_usage")
 def ship_endpoint_usage() -> None:
     usage.ship_endpoint_usage()
+
+
+@shared_task(name="jobs.look_at_alerts")
+def look_at_alerts() -> None:
+    alerts.look_at_alerts()
+
+
+@shared_task(name="jobs.send_webhooks")
+def send_webhooks() -> None:
+    """At once when an alert changes, and every ten seconds for those that did not arrive."""
+    alerts.send_webhooks()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from django.urls import path
 
+from jobs.api import alerts as alerts_api
 from jobs.api import traffic as api
-from jobs.views import traffic
+from jobs.views import alerts, traffic
 
 urlpatterns = [
     path("endpoints/<slug:public_id>/traffic", traffic.endpoint_traffic, name="endpoint_traffic"),
@@ -16,6 +17,12 @@ urlpatterns = [
     path("endpoints/<slug:public_id>/promote", traffic.endpoint_promote, name="endpoint_promote"),
     path("endpoints/<slug:public_id>/rollback", traffic.endpoint_rollback, name="endpoint_rollback"),
     path("endpoints/<slug:public_id>/shadow", traffic.endpoint_shadow, name="endpoint_shadow"),
+    path("endpoints/<slug:public_id>/alerts", alerts.endpoint_alerts, name="endpoint_alerts"),
+    path(
+        "endpoints/<slug:public_id>/alerts/<slug:alert>/remove",
+        alerts.endpoint_alert_remove,
+        name="endpoint_alert_remove",
+    ),
 ]
 api_urlpatterns = [
     path("endpoints/<slug:public_id>/canary", api.EndpointCanary.as_view(), name="endpoint-canary"),
@@ -23,4 +30,10 @@ api_urlpatterns = [
     path("endpoints/<slug:public_id>/rollback", api.EndpointRollback.as_view(), name="endpoint-rollback"),
     path("endpoints/<slug:public_id>/shadow", api.EndpointShadow.as_view(), name="endpoint-shadow"),
     path("endpoints/<slug:public_id>/traffic", api.EndpointTraffic.as_view(), name="endpoint-traffic"),
+    path("endpoints/<slug:public_id>/alerts", alerts_api.AlertList.as_view(), name="endpoint-alerts"),
+    path(
+        "endpoints/<slug:public_id>/alerts/<slug:alert>",
+        alerts_api.AlertDetail.as_view(),
+        name="endpoint-alert",
+    ),
 ]

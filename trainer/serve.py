@@ -59,6 +59,7 @@ from trainer.bundle import Bundle, Tampered, WrongInput, open_bundle
 from trainer.contract import Exit
 from trainer.control import die_with_parent
 from trainer.data import Columns
+from trainer.watch import Watch
 from trainer.wire import ENVELOPE, MARK, READY, Connection
 from trainer.writing import Desk, Ticket
 
@@ -97,6 +98,7 @@ def serve(config: Path) -> int:
         version=str(settings.get("model_version", "1")),
         usual_s=usual_s,
         max_waiting_rows=int(settings.get("max_waiting_rows", MAX_WAITING_ROWS)),
+        watch=Watch(config.with_name("watch.json"), bundle.classes),
     )
     gc.collect()
     gc.freeze()  # what is loaded now stays: the collector need not walk it again
@@ -128,8 +130,10 @@ class Worker:
         version: str,
         usual_s: float = 0.0,
         max_waiting_rows: int = MAX_WAITING_ROWS,
+        watch: Watch | None = None,
     ) -> None:
         self.bundle, self.name, self.version = bundle, name, version
+        self.watch = watch or Watch()
         self.stopping = False
         self._max_waiting_rows = max_waiting_rows
         self._waiting: deque[_Waiting] = deque()
@@ -281,6 +285,7 @@ class Worker:
             encoded = [item.request.encoded for item in batch]
             rows = encoded[0] if len(encoded) == 1 else np.concatenate(encoded)
             results = protocol.Results(self.bundle.probabilities(rows))
+            self.watch.saw(results.array)
             us_per_row = (time.perf_counter() - began) * 1e6 / len(rows)
             for item in batch:
                 request = item.request
@@ -338,7 +343,9 @@ async def _serve(worker: Worker, path: Path) -> None:
     listener = _listen(path)
     server = await loop.create_unix_server(lambda: Connection(worker, connections), sock=listener)
     print(json.dumps({"ready": True, "socket": str(path)}), flush=True)
+    watching = loop.create_task(worker.watch.write_on())
     await stop.wait()
+    watching.cancel()
     server.close()
     path.unlink(missing_ok=True)
     worker.stopping = True

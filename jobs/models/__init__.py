@@ -3,7 +3,7 @@ from jobs.models.endpoints import Endpoint, Replica, Revision, UsageLog
 from jobs.models.jobs import Attempt, GpuLease, Job, JobEvent
 from jobs.models.keys import EndpointKey
 from jobs.models.registry import Artifact, Model, ModelVersion
-from jobs.models.traffic import AlertEvent, AlertMetric, AlertRule, Drift, KeptRequest, Sample
+from jobs.models.traffic import AlertEvent, AlertMetric, AlertRule, Sample
 
 __all__ = [
     "AlertEvent",
@@ -13,13 +13,11 @@ __all__ = [
     "Attempt",
     "Dataset",
     "DatasetVersion",
-    "Drift",
     "Endpoint",
     "EndpointKey",
     "GpuLease",
     "Job",
     "JobEvent",
-    "KeptRequest",
     "Model",
     "ModelVersion",
     "Replica",

@@ -79,9 +79,6 @@ class Endpoint(TenantOwned):
     zero_after_s = models.PositiveIntegerField(_("sleep after"), default=300)  # where min_replicas is 0
     warm_hours = models.JSONField(_("kept warm"), default=list)  # jobs.scaling.WarmHours as JSON, UTC
 
-    # what is kept of requests
-    log_share = models.PositiveSmallIntegerField(_("share of requests kept"), default=0)
-    log_mask = models.JSONField(_("masked inputs"), default=list)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -94,7 +91,7 @@ class Endpoint(TenantOwned):
                 condition=Q(status__in=EndpointStatus.values), name="endpoint_status_is_known"
             ),
             models.CheckConstraint(
-                condition=Q(canary_share__lte=WHOLE, shadow_share__lte=WHOLE, log_share__lte=WHOLE),
+                condition=Q(canary_share__lte=WHOLE, shadow_share__lte=WHOLE),
                 name="endpoint_shares_are_shares",
             ),
             models.CheckConstraint(

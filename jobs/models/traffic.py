@@ -1,4 +1,4 @@
-"""What endpoints were asked and how they did: samples, kept requests, drift, alerts."""
+"""How endpoints did, and who is told: samples and alerts."""
 
 from __future__ import annotations
 
@@ -39,42 +39,6 @@ class Sample(models.Model):
         return f"{self.endpoint_id} {self.at:%H:%M:%S}"
 
 
-class KeptRequest(models.Model):
-    """One sampled request and its answer, masked, then sealed with the tenant's key."""
-
-    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="kept_requests")
-    request_id = models.CharField(max_length=80)
-    revision_number = models.PositiveIntegerField()
-    at = models.DateTimeField(db_index=True)
-    status = models.PositiveSmallIntegerField()
-    took_ms = models.FloatField()
-    sealed = models.BinaryField()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["endpoint", "request_id"], name="a_request_is_kept_once")
-        ]
-
-    def __str__(self) -> str:
-        return self.request_id
-
-
-class Drift(models.Model):
-    """How the rows one revision saw in an hour differ from those it was trained on."""
-
-    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="drift")
-    hour = models.DateTimeField()
-    rows = models.PositiveIntegerField(default=0)
-    counts = models.JSONField(default=dict)  # by column: counts by the bins of the reference
-    scores = models.JSONField(default=dict)  # by column: psi, statistic, p, test
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["revision", "hour"], name="drift_is_counted_by_hour")]
-
-    def __str__(self) -> str:
-        return f"{self.revision_id} {self.hour:%Y-%m-%d %H}"
-
-
 class AlertMetric(models.TextChoices):
     """What an alert may watch. The unit is that of its threshold."""
 
@@ -85,7 +49,7 @@ class AlertMetric(models.TextChoices):
     WAITING = "waiting", _("Requests waiting")
     REPLICAS = "replicas", _("Workers ready")
     CLASS_SHARE = "class_share", _("Share of a class (%)")
-    DRIFT = "drift", _("Drift (highest PSI)")
+    DRIFT = "drift", _("Drift of predictions (PSI)")
 
 
 class AlertRule(TenantOwned):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from jobs.models import Endpoint
 from jobs.scaling import Bounds, Load, WarmHours
 from jobs.services import pulses, revisions
 from jobs.services.endpoints import wake_endpoint
-from jobs.services.pulses import Pulses
+from jobs.services.pulses import Pulses, WorkerWords
 from jobs.states import EndpointStatus
 from tenants.actor import SYSTEM
 from tenants.errors import IllegalMove
@@ -44,7 +44,7 @@ class Autoscaler:
         for endpoint in Endpoint.objects.filter(public_id__in=woken, status=EndpointStatus.ASLEEP):
             wake_endpoint(endpoint, reason="a request came")
 
-    def look(self, ready: Mapping[int, int]) -> None:
+    def look(self, ready: Mapping[int, int], words: Callable[[], Iterable[WorkerWords]]) -> None:
         """One second: read what gateways say, move counts within their bounds, judge canaries."""
         self.pulses.look()
         now, at = time.monotonic(), timezone.now()
@@ -53,7 +53,7 @@ class Autoscaler:
             self._hours_at = now
             self._begin_warm_hours(at)
         self._scale(now, at)
-        if self.pulses.due and self.pulses.sample((), ready):
+        if self.pulses.due and self.pulses.sample(words(), ready):
             revisions.judge_canaries()
         if now - self._forgot_at >= FORGET_EVERY_S:
             self._forgot_at = now

@@ -29,6 +29,7 @@ from jobs.services import registry, revisions, workers
 from jobs.services.autoscaler import Autoscaler
 from jobs.services.endpoints import stop_endpoint
 from jobs.services.keeper_lock import try_lock
+from jobs.services.pulses import WorkerWords
 from jobs.services.workers import Worker
 from jobs.services.zygote import Zygote
 from jobs.states import REPLICA_LIVE, EndpointStatus, ReplicaStatus
@@ -111,7 +112,7 @@ class Keeper:
             self.autoscaler.wake()
         if now - self._looked_at >= LOOK_EVERY_S:
             look, self._looked_at = True, now
-            self.autoscaler.look(self._ready_by_revision())
+            self.autoscaler.look(self._ready_by_revision(), self._words)
             self._beat()
         if look:
             self._reconcile()
@@ -153,6 +154,17 @@ class Keeper:
         if self._news:
             routes.publish()
             self._news = False
+
+    def _words(self) -> list[WorkerWords]:
+        """What workers tell of themselves since they were last asked."""
+        words = []
+        for running in self._running.values():
+            batches, classes = running.worker.news()
+            if batches:
+                words.append(
+                    WorkerWords(revision=running.replica.revision_id, batches=batches, classes=classes)
+                )
+        return words
 
     def _ready_by_revision(self) -> Counter[int]:
         return Counter(

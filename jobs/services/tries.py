@@ -13,9 +13,10 @@ from django.utils.translation import gettext as _
 
 from jobs import routes
 from jobs.gateway import frames
-from jobs.models import Endpoint, Replica
+from jobs.models import Endpoint, Replica, Revision
 from jobs.services import usage
-from jobs.states import ReplicaStatus
+from jobs.services.endpoints import wake_endpoint
+from jobs.states import EndpointStatus, ReplicaStatus
 from tenants.actor import Actor
 from tenants.errors import Invalid, Refused, Unavailable
 from tenants.permissions import require
@@ -36,10 +37,13 @@ class Tried:
 def try_endpoint(actor: Actor, endpoint: Endpoint, body: Mapping[str, Any], *, request_id: str) -> Tried:
     """Ask a ready worker, count the request, and return the answer to its first row."""
     require(actor, "endpoints.invoke", endpoint)
-    rows = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
-    ready = list(rows.select_related("revision__version"))
-    serving = routes.serving(endpoint, ready)
-    ready = [replica for replica in ready if serving is not None and replica.revision_id == serving.pk]
+    serving, ready = _answering(endpoint)
+    if not ready and endpoint.status == EndpointStatus.ASLEEP:
+        wake_endpoint(endpoint, reason="somebody tried it")
+        until = time.monotonic() + LIMIT_S
+        while not ready and time.monotonic() < until:
+            time.sleep(0.05)  # between looks: the keeper is starting a worker
+            serving, ready = _answering(endpoint)
     if not ready or serving is None:
         raise Unavailable(_("No worker of this endpoint is ready right now. Try again in a moment."))
     payload = json.dumps(body).encode()
@@ -74,6 +78,14 @@ def _shown(outputs: dict[str, list[Any]], classes: list[str]) -> tuple[str, list
 
 def _ranked(names: list[str], scores: list[float]) -> list[tuple[str, float]]:
     return list(zip(names, scores, strict=True))
+
+
+def _answering(endpoint: Endpoint) -> tuple[Revision | None, list[Replica]]:
+    """The stable revision, and its workers that are ready."""
+    rows = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
+    ready = list(rows.select_related("revision__version"))
+    serving = routes.serving(endpoint, ready)
+    return serving, [one for one in ready if serving is not None and one.revision_id == serving.pk]
 
 
 def _ask(ready: list[Replica], payload: bytes) -> frames.Answer:

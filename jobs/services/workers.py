@@ -48,6 +48,7 @@ class Worker:
         self.folder = folder
         self.began = time.monotonic()
         self._socket_folder = folder
+        self._told: tuple[int, dict[str, int]] = (0, {})
         if len(os.fsencode(folder / "s")) >= SOCKET_PATH_LIMIT:
             self._socket_folder = Path(tempfile.mkdtemp(prefix="tauon-"))
         self.address = str(self._socket_folder / "s")
@@ -91,6 +92,17 @@ class Worker:
         if code is not None and code < 0:
             return f"The model worker was killed by {signal.Signals(-code).name}."
         return f"The model worker ended with code {code}."
+
+    def news(self) -> tuple[int, dict[str, int]]:
+        """Batches and predictions by class since it was last asked (see `trainer.watch`)."""
+        try:
+            told = json.loads((self.folder / "watch.json").read_text(encoding="utf-8"))
+            batches, classes = int(told["batches"]), {str(k): int(v) for k, v in told["classes"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return 0, {}
+        before, self._told = self._told, (batches, classes)
+        fresh = {name: count - before[1].get(name, 0) for name, count in classes.items()}
+        return batches - before[0], {name: count for name, count in fresh.items() if count > 0}
 
     def ask_to_stop(self) -> None:
         """It finishes what it has and exits."""

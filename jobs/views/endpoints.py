@@ -231,6 +231,12 @@ def _page(
             "url": reverse("jobs:endpoint_traffic", args=[endpoint.public_id]),
             "icon": "activity",
         },
+        {
+            "key": "alerts",
+            "label": _("Alerts"),
+            "url": reverse("jobs:endpoint_alerts", args=[endpoint.public_id]),
+            "icon": "bell",
+        },
     ]
     if may["publish"]:
         keys_url = reverse("jobs:endpoint_keys", args=[endpoint.public_id])
@@ -238,7 +244,7 @@ def _page(
         tabs.append(
             {"key": "settings", "label": _("Settings"), "url": f"{here}?tab=settings", "icon": "settings"}
         )
-    tab = tab if tab in {one["key"] for one in tabs} - {"keys", "traffic"} else "try"
+    tab = tab if tab in {one["key"] for one in tabs} - {"keys", "traffic", "alerts"} else "try"
     context = {
         "endpoint": endpoint,
         "may": may,

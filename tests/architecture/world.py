@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from billing.models import Invoice
 from jobs.models import (
+    AlertRule,
     Artifact,
     Attempt,
     Dataset,
@@ -76,6 +77,9 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
     revision = Revision.objects.create(endpoint=endpoint, number=1, version=version, created_by=owner, **own)
     endpoint.current = revision
     endpoint.save()
+    alert = AlertRule.objects.create(
+        endpoint=endpoint, name=CANARY, metric="p95_ms", threshold=1, emails=[f"{CANARY}@example.org"], **own
+    )
     make_token(owner, tenant=tenant, name=CANARY)
     make_token(owner, tenant=tenant, name=f"{CANARY} key")
     invitation = Invitation.objects.create(
@@ -92,6 +96,7 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
         "version": version,
         "artifact": artifact,
         "endpoint": endpoint,
+        "alert": alert,
         "endpoint_key": EndpointKey.objects.create(
             endpoint=endpoint, token=ApiToken.objects.get(tenant=tenant, name=f"{CANARY} key"), **own
         ),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from jobs import canaries, routes
 from jobs.canaries import Did, Guard
 from jobs.gateway.pulse import BOUNDS_MS
 from jobs.models import Endpoint, ModelVersion, Replica, Sample
+from jobs.said import said
 from jobs.services import revisions
 from jobs.services.endpoints import revise_endpoint, stop_endpoint
 from jobs.states import EndpointStatus, ReplicaStatus
@@ -218,6 +219,17 @@ def test_a_failing_canary_is_taken_back_by_itself_and_the_page_can_say_why(
         "Revision 2 was taken back by itself. 100.0 % of its 80 requests failed; 5 % are allowed."
     )
     assert AuditEntry.objects.filter(action="endpoint.rolled_back", target_id=live.public_id).exists()
+
+
+def test_why_a_canary_went_is_said_in_the_readers_language() -> None:
+    note = canaries.fault(did(500), did(80, errors=40), GUARD)
+    slow = canaries.fault(did(500, ms=10), did(100, ms=100), GUARD)
+    with translation.override("zh-hans"):
+        for why in (note, slow):
+            text = said(f"Revision 2 was taken back by itself. {why}")
+            assert text.startswith("修订版 2 已自动撤回") and "taken" not in text and "allowed" not in text, (
+                text
+            )
 
 
 def test_what_happened_before_the_canary_began_is_not_held_against_it(

@@ -140,6 +140,15 @@ def test_a_shadow_is_asked_and_measured_and_nobody_pays_twice(
         return Sample.objects.filter(revision=shadow, is_shadow=True, requests__gt=0).exists()
 
     until(measured, 30, "a measured shadow")
+
+    def counted_by_class() -> bool:
+        nonlocal asked
+        asked += 1
+        assert answer_of(call(0)) == "left"
+        found = Sample.objects.filter(is_shadow=False, batches__gt=0, classes__left__gt=0)
+        return found.exists()
+
+    until(counted_by_class, 30, "what workers tell of themselves")
     settings.USAGE_DIR = tmp_path / "usage"
     ship_endpoint_usage()
     counted = sum(UsageEvent.objects.filter(meter_id="endpoint.requests").values_list("quantity", flat=True))

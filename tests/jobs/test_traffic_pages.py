@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -172,3 +173,16 @@ def test_who_may_look_may_not_steer(
     assert page.status_code == 200 and 'data-dialog="scaling"' not in page.content.decode()
     for name in ("canary", "promote", "rollback", "shadow", "scaling", "guard"):
         assert browser.post(at(name, endpoint), {"version": other.public_id}).status_code == 403, name
+
+
+def test_prometheus_reads_what_endpoints_do(
+    client: Client, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAUON_METRICS_TOKEN", "scraper")
+    sample(endpoint, requests=120, errors=12)
+    said = client.get("/metrics", headers={"Authorization": "Bearer scraper"}).content.decode()
+    which = f'{{endpoint="{endpoint.public_id}",revision="1",shadow="false",tenant="{endpoint.tenant.public_id}"}}'
+    assert f"tauon_endpoint_requests_per_second{which} 2.0" in said
+    assert f"tauon_endpoint_error_share{which} 0.1" in said
+    assert 'tauon_endpoints{status="live"} 1.0' in said
+    assert "tauon_endpoint_replicas_ready{" in said
