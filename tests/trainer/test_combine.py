@@ -180,6 +180,13 @@ def test_every_combination_that_stays_is_reloaded_measured_and_given_an_interval
     assert folders == set(found)  # what is left out takes no room
     told = {event.data["name"] for event in events(spec, EventKind.VARIANT)}
     assert told == set(found)
+    beaten = {one.name for one in result.left_out}
+    assert not beaten & set(found)
+    assert {"weights8", "weights4", "structured-30-weights4"} <= beaten | set(found)
+    assert all(one.verdict and one.size_bytes > 0 for one in result.left_out)
+    by_name = {report.name: report.source for report in result.variants}
+    assert by_name["weights4"] == "original"
+    assert all(source is None or source in beaten | set(found) for source in by_name.values())
 
 
 @pytest.mark.slow

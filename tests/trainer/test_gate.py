@@ -130,6 +130,14 @@ def test_the_intervals_hold_what_they_promise_on_simulated_rows() -> None:
     assert 0.93 < held_accuracy / 2000 < 0.98
 
 
+def test_8_bits_that_are_slower_than_the_same_network_in_32_are_told_so() -> None:
+    slower = said(latency_ms=(1.0, 0.7), int8_source_ms=0.5)
+    assert "1.4x faster here" in slower
+    assert "8-bit arithmetic is 1.4x slower here than 32-bit: no faster kernel for these layers" in slower
+    assert "8-bit" not in said(latency_ms=(1.0, 0.7), int8_source_ms=0.69)
+    assert "8-bit" not in said(latency_ms=(1.0, 0.7), int8_source_ms=None)
+
+
 def test_a_model_beats_guessing_only_when_chance_is_ruled_out() -> None:
     assert gate.beats_guessing(lost=0, gained=5, rows=10)
     assert gate.beats_guessing(lost=40, gained=90, rows=400)

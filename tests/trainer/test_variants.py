@@ -93,6 +93,8 @@ def test_a_model_that_is_no_better_than_the_commonest_class_is_named_as_such(tmp
     alone = Gang(rank=0, world=1, device=torch.device("cpu"))
     result = finish(run, prepared, network, alone, steps=0)
     run.events.close()
+    assert result.eager is not None
+    assert min(result.eager.latency_p50_ms, result.eager.original_p50_ms) > 0
     assert result.beats_baseline is False
     assert result.baseline is not None
     assert (result.baseline.name, result.baseline.value) == ("commonest class", prepared.baseline_accuracy)
