@@ -41,3 +41,8 @@ class EndpointKey(TenantOwned):
 
     def __str__(self) -> str:
         return self.token.name
+
+    @property
+    def addresses(self) -> list[str]:
+        """The networks as people write them: one address without its length."""
+        return [one.removesuffix("/32").removesuffix("/128") for one in self.networks]
