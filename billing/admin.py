@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from billing import clock
-from billing.models import Meter, PriceVersion
+from billing.models import CostRate, Meter, PriceVersion
 from billing.services import prices
 from tenants.http import Request
 
@@ -86,6 +86,29 @@ class MeterAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(CostRate)
+class CostRateAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What a meter costs the house: read by the margin report alone, so it may be corrected."""
+
+    list_display = ["meter", "sku", "unit_cost", "currency", "valid_from", "valid_to"]
+    list_filter = ["meter", "currency"]
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _may(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _may(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request)
 
 
 def _may(request: HttpRequest) -> bool:

@@ -161,3 +161,16 @@ def test_a_focus_file_streams_through_the_page_and_is_safe_to_open(tenant, clock
     assert rows[0]["ChargePeriodStart"] == "2026-03-10T12:00:00+00:00" and rows[0]["BilledCost"] == "0.0001"
     theirs = browser_of(cy).get("/usage/focus.csv?start=2026-03-01&end=2026-04-01")
     assert len(b"".join(theirs.streaming_content).decode().splitlines()) == 1
+
+
+def test_staff_set_cost_rates_in_the_site_administration_and_nobody_else(invoiced, browser_of, staff, ana):
+    staff.is_superuser = True
+    staff.save()
+    body = {"meter": "train.gpu", "sku": "standard", "currency": "USD", "unit_cost": "1.5",
+            "valid_from_0": "2026-01-01", "valid_from_1": "00:00:00"}  # fmt: skip
+    assert browser_of(ana).post("/admin/billing/costrate/add/", body).status_code == 302
+    assert not CostRate.objects.exists()
+    assert browser_of(staff).post("/admin/billing/costrate/add/", body).status_code == 302
+    assert CostRate.objects.get().unit_cost == Decimal("1.5")
+    page = browser_of(staff).get("/reports/finance?start=2026-01-01&end=2027-01-01").content.decode()
+    assert "No cost rate: endpoint.requests/standard" in page and "40.0 %" in page
