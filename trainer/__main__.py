@@ -1,4 +1,4 @@
-"""The engine's front door: python -m trainer run|train|compress|evaluate|serve."""
+"""The engine's front door: python -m trainer run|train|compress|evaluate|lora|serve."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate = commands.add_parser("evaluate", help="measure bundles on held-out rows and print JSON")
     evaluate.add_argument("bundle", type=Path, nargs="+", help="folder with bundle.json")
     evaluate.add_argument("holdout", type=Path, help="held-out rows, as the engine saves them (.npz)")
+    lora = commands.add_parser("lora", help="fine-tune a Hugging Face folder on chats")
+    lora.add_argument("config", type=Path, help="lora.json in its run folder")
     serve = commands.add_parser("serve", help="answer inference requests on a Unix socket")
     serve.add_argument("config", type=Path, help="serve.json")
     chosen = parser.parse_args(arguments)
@@ -32,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         from trainer.serve import serve as serve_model
 
         return serve_model(chosen.config)
+    if chosen.command == "lora":
+        from trainer.lora import tune
+
+        return tune(chosen.config)
     if chosen.command == "evaluate":
         from trainer.control import die_with_parent
         from trainer.evaluate import measure
