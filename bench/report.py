@@ -44,11 +44,17 @@ def write_result(
         "date": date,
         "machine": dict(where),
         "metrics": {**before["metrics"], **metrics},
-        "notes": [*(one for one in before["notes"] if _about(one) not in map(_about, notes)), *notes],
+        "notes": [*(one for one in before["notes"] if not _outdated(one, metrics, notes)), *notes],
     }
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     print(section(result))
     return path
+
+
+def _outdated(note: str, metrics: Mapping[str, float], notes: Sequence[str]) -> bool:
+    """Said anew, or that something is not measured which now is."""
+    missing = "not measured" in note and any(key in metrics for key in _about(note).split(", "))
+    return missing or _about(note) in map(_about, notes)
 
 
 def _about(note: str) -> str:
