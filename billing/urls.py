@@ -9,7 +9,7 @@ from billing.api import prices as prices_api
 from billing.api import reports as reports_api
 from billing.api import usage as usage_api
 from billing.api import usage_events as usage_events_api
-from billing.views import invoices, reports, usage
+from billing.views import accounts, invoices, money_pages, reports, usage
 from billing.views import reports_finance as finance
 
 # the same report pages twice: for staff over everything, for a tenant over its own
@@ -22,6 +22,16 @@ urlpatterns: list[URLPattern] = [
     path("usage/budget", usage.budget_set, name="usage_budget"),
     path("usage/budget/remove", usage.budget_remove, name="usage_budget_remove"),
     path("invoices/", invoices.invoice_list, name="invoice_list"),
+    path("invoices/credit", money_pages.credit, name="invoice_credit"),
+    path("invoices/credit/buy", money_pages.credit_buy, name="invoice_credit_buy"),
+    path("invoices/statement.csv", money_pages.statement_csv, name="invoice_statement_csv"),
+    path("invoices/notes/<str:public_id>", money_pages.note_detail, name="invoice_note_detail"),
+    path("invoices/notes/<str:public_id>/pdf", money_pages.note_pdf, name="invoice_note_pdf"),
+    path("invoices/<str:public_id>/pay", money_pages.invoice_pay, name="invoice_pay"),
+    path("invoices/<str:public_id>/payment", money_pages.invoice_payment, name="invoice_payment"),
+    path("invoices/<str:public_id>/void", money_pages.invoice_void, name="invoice_void"),
+    path("invoices/<str:public_id>/note", money_pages.invoice_note, name="invoice_note"),
+    path("payments/stripe", money_pages.stripe_message, name="stripe_message"),
     path("invoices/<str:public_id>", invoices.invoice_detail, name="invoice_detail"),
     path("invoices/<str:public_id>/pdf", invoices.invoice_pdf, name="invoice_pdf"),
     path("invoices/<str:public_id>/finalize", invoices.invoice_finalize, name="invoice_finalize"),
@@ -32,6 +42,12 @@ urlpatterns: list[URLPattern] = [
     path("reports/finance", finance.finances, EVERYBODY, name="report_finance"),
     path("reports/finance.csv", finance.finances_csv, EVERYBODY, name="report_finance_csv"),
     path("reports/budgets", finance.budgets, EVERYBODY, name="report_budgets"),
+    path("reports/accounts", accounts.account_list, name="report_accounts"),
+    path("reports/accounts/<str:tenant_id>", accounts.account_detail, name="report_account"),
+    path("reports/accounts/<str:tenant_id>/change", accounts.account_change, name="report_account_change"),
+    path("reports/accounts/<str:tenant_id>/credit", accounts.account_grant, name="report_account_grant"),
+    path("reports/accounts/<str:tenant_id>/unpark", accounts.account_unpark, name="report_account_unpark"),
+    path("reports/accounts/<str:tenant_id>/close", accounts.account_close, name="report_account_close"),
     path("reports/costs/<str:subject>", reports.subject, EVERYBODY, name="report_subject"),
     path("usage/overview", reports.overview, OWN, name="usage_overview"),
     path("usage/explorer", reports.explore, OWN, name="usage_explorer"),

@@ -53,7 +53,7 @@ class CreditNote(TenantOwned):
         return self.number
 
     def get_absolute_url(self) -> str:
-        return reverse("billing:note_detail", args=[self.public_id])
+        return reverse("billing:invoice_note_detail", args=[self.public_id])
 
 
 class CreditNoteLine(models.Model):

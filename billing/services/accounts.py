@@ -74,7 +74,8 @@ def tax_rate(account: BillingAccount, category: str, at: datetime) -> TaxRate | 
 
 def find(actor: Actor, tenant_id: str) -> BillingAccount:
     """For staff: the account of a tenant's public id, else Hidden."""
-    require(actor, "platform.reports")
+    if not actor.may("platform.reports"):
+        raise Hidden
     tenant = Tenant.objects.filter(public_id=tenant_id).first()
     if tenant is None:
         raise Hidden

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
@@ -15,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from billing import clock, pdf
 from billing.models import Invoice
 from billing.services import accounts, invoices
+from billing.views.money_pages import beside
 from tenants.errors import Invalid, Refused
 from tenants.http import Request
 from tenants.permissions import require
@@ -49,6 +51,7 @@ def invoice_detail(request: Request, public_id: str) -> HttpResponse:
         "still_running": invoice.is_draft and now < invoice.period_end,
         "may_finalize": invoice.is_draft and document.lines and request.actor.may("invoices.finalize"),
         "own": request.actor.tenant is not None and request.actor.tenant.pk == invoice.tenant_id,
+        **beside(request, invoice),
     }
     return render(request, "billing/invoices/detail.html", context)
 
@@ -59,7 +62,7 @@ def invoice_pdf(request: Request, public_id: str) -> HttpResponse:
     if document.invoice.is_draft:
         raise Http404
     return HttpResponse(
-        pdf.render(document),
+        pdf.render(document, language=_language(request)),
         content_type="application/pdf",
         headers={"Content-Disposition": f'inline; filename="{document.invoice.number}.pdf"'},
     )
@@ -81,6 +84,12 @@ def invoice_finalize(request: Request, public_id: str) -> HttpResponse:
         return redirect("billing:invoice_detail", public_id)
     messages.success(request, _("%(number)s is finalized.") % {"number": invoice.number})
     return redirect(invoice)
+
+
+def _language(request: Request) -> str:
+    """Another language than the invoice's own, where the address asks for one we have."""
+    asked = request.GET.get("language", "")
+    return asked if asked in dict(settings.LANGUAGES) else ""
 
 
 def _instant(text: str) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from billing.models import Invoice
+from billing.models import CreditNote, Invoice
 from jobs.models import (
     AlertRule,
     Artifact,
@@ -104,8 +104,13 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
         "token": ApiToken.objects.get(tenant=tenant, name=CANARY),
         "membership": Membership.objects.get(tenant=tenant, user=owner),
         "invitation": invitation,
-        "invoice": _invoice(tenant),
-    }
+        "invoice": (invoice := _invoice(tenant)),
+        "note": CreditNote.objects.create(
+            invoice=invoice, number=f"CN-{CANARY}", key="k", reason=CANARY, currency="USD", net=1, tax_total=0,
+            total=1, off_receivable=1, to_credit=0, to_refund=0, issued_at=timezone.now(),
+            content_hash="0" * 64, **own,
+        ),
+    }  # fmt: skip
 
 
 def _invoice(tenant: Tenant) -> Invoice:
