@@ -62,6 +62,21 @@ class EndpointForm(_Settings):
 class EndpointSettingsForm(_Settings):
     """Settings of an endpoint that is there."""
 
+    deadline_ms = forms.IntegerField(
+        label=_("Answer within"),
+        required=False,
+        min_value=10,
+        max_value=600_000,
+        help_text=_("Milliseconds. Callers get 504 after that; what still waits is not run any more."),
+    )
+    most_at_once = forms.IntegerField(
+        label=_("Requests at once"),
+        required=False,
+        min_value=0,
+        max_value=100_000,
+        help_text=_("More of them at one gateway get 429. 0: no limit."),
+    )
+
 
 class RevisionForm(forms.Form):
     version = forms.ChoiceField(label=_("Model version"))

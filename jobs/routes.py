@@ -121,6 +121,8 @@ def _endpoints() -> dict[str, Any]:
             "model_version": str(revision.number) if revision else "",
             "public": endpoint.is_public,
             "rpm": endpoint.requests_per_minute,
+            "deadline_ms": endpoint.deadline_ms,
+            "most_at_once": endpoint.most_at_once or None,
             "workers": sorted(one.address for one in mine if revision and one.revision_id == revision.pk),
             "interface": _interface(interface),
             "sleeps": endpoint.min_replicas == 0 and endpoint.status != EndpointStatus.FAILED and not stopped,

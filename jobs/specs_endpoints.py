@@ -22,6 +22,8 @@ MOST_PER_MINUTE = 1_000_000
 USUAL_PER_MINUTE = 600
 # settings of operation: kind, least, most
 OPERATION: dict[str, tuple[type, float, float]] = {
+    "deadline_ms": (int, 10, 600_000),
+    "most_at_once": (int, 0, 100_000),
     "min_replicas": (int, 0, 50),
     "max_replicas": (int, 1, 50),
     "target_concurrency": (int, 1, 1_000),

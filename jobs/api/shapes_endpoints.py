@@ -41,7 +41,8 @@ class EndpointOut(serializers.ModelSerializer):
         fields = [
             "id", "name", "slug", "status", "status_at", "error", "url", "infer_url", "is_public",
             "requests_per_minute", "replicas_wanted", "ready_replicas", "revision", "created_at",
-            "canary", "shadow", "min_replicas", "max_replicas", "target_concurrency", "scale_up_after_s",
+            "canary", "shadow", "deadline_ms", "most_at_once", "min_replicas", "max_replicas",
+            "target_concurrency", "scale_up_after_s",
             "scale_down_after_s", "zero_after_s", "warm_hours", "guard_error_share", "guard_p95_ratio",
             "guard_min_requests", "rollout_note",
         ]  # fmt: skip
@@ -79,6 +80,12 @@ class EndpointChangeIn(Strict):
     is_public = serializers.BooleanField(required=False)
     requests_per_minute = serializers.IntegerField(required=False, min_value=1, max_value=MOST_PER_MINUTE)
 
+    deadline_ms = serializers.IntegerField(
+        required=False, help_text="504 where the answer takes longer; a caller may ask for less time."
+    )
+    most_at_once = serializers.IntegerField(
+        required=False, help_text="429 beyond that many at one gateway; 0: no limit."
+    )
     min_replicas = serializers.IntegerField(required=False, help_text="0: it may sleep; a request wakes it.")
     max_replicas = serializers.IntegerField(required=False)
     target_concurrency = serializers.IntegerField(required=False, help_text="Requests at once per worker.")

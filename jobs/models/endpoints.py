@@ -70,6 +70,10 @@ class Endpoint(TenantOwned):
     guard_min_requests = models.PositiveIntegerField(_("requests before judging"), default=50)
     rollout_note = models.TextField(blank=True)  # why the last canary was taken back
 
+    # what the gateway holds callers to
+    deadline_ms = models.PositiveIntegerField(_("answer within"), default=30_000)
+    most_at_once = models.PositiveIntegerField(_("requests at once"), default=0)  # 0: no limit
+
     # how many workers
     min_replicas = models.PositiveSmallIntegerField(_("fewest workers"), default=1)
     max_replicas = models.PositiveSmallIntegerField(_("most workers"), default=1)

@@ -279,3 +279,16 @@ def test_every_change_wakes_the_publisher(
         stop_endpoint(as_ana, endpoint)
     assert ("jobs.publish_routes", ()) in outbox.queued
     routes.redis().flushdb()
+
+
+def test_gateways_hold_callers_to_the_deadline_and_to_how_many_at_once(as_ana: Actor) -> None:
+    endpoint = make_endpoint(as_ana)
+    key = f"{endpoint.tenant.slug}/{endpoint.slug}"
+    usual = routes.build()["endpoints"][key]
+    assert (usual["deadline_ms"], usual["most_at_once"]) == (30_000, None)
+    change_endpoint(as_ana, endpoint, EndpointChange.parse({"deadline_ms": 250, "most_at_once": 4}))
+    told = routes.build()["endpoints"][key]
+    assert (told["deadline_ms"], told["most_at_once"]) == (250, 4)
+    for wrong in ({"deadline_ms": 0}, {"most_at_once": -1}, {"deadline_ms": "soon"}):
+        with pytest.raises(Invalid):
+            EndpointChange.parse(wrong)
