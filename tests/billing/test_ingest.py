@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import threading
@@ -9,6 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import close_old_connections, connection
 from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
@@ -259,6 +261,24 @@ def test_rebuilt_sums_are_the_sums_that_were_kept(api, tenant, clock):
     assert sorted(after, key=str) == sorted(before, key=str)
     assert list(UsageDay.objects.values_list("day", "price", "subject", "quantity")) == days
     assert rollups.differences(tenant, MARCH.start, MARCH.end) == []
+
+
+def test_a_command_names_sums_that_differ_and_mends_them_when_told(api, tenant, clock):
+    send(api, event(quantity="5"))
+    UsageHour.objects.update(quantity=999)
+
+    def run(*more: str) -> str:
+        out = io.StringIO()
+        call_command("rebuild_usage_sums", "--month", "2026-03", *more, stdout=out)
+        return out.getvalue()
+
+    assert "lab: 2026-03-10 12:00 ep_1: events 5" in run() and "1 hours differ" in run()
+    assert UsageHour.objects.get().quantity == 999  # it only looked
+    run("--write")
+    assert UsageHour.objects.get().quantity == 5 and "0 hours differ" in run()
+    for wrong in (["--month", "soon"], ["--tenant", "nobody"]):
+        with pytest.raises(CommandError):
+            call_command("rebuild_usage_sums", *wrong)
 
 
 pieces = st.lists(
