@@ -60,7 +60,7 @@ class ShareForm(forms.Form):
         label=_("Person"),
         required=False,
         widget=forms.EmailInput(attrs={"autocomplete": "off", "placeholder": "name@example.org"}),
-        help_text=_("Of this tenant or another; they need to have signed up."),
+        help_text=_("Of this tenant or another; they need to have signed up and confirmed the address."),
     )
     token = forms.ChoiceField(label=_("Or an API token"), required=False)
     permission = forms.ChoiceField(label=_("What they may do"))

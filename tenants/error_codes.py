@@ -178,6 +178,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "too_many_bad_rows": _(
             "Too many rows cannot be used. The first of them are named by number; mend them and upload again."
         ),
+        "no_good_row": _(
+            "No row can be used. The first of them are named by number; mend the file and upload it again."
+        ),
         "missing_values": _("The label column has empty cells. Fill them in, or leave the rows out."),
         "corrupt_zip": _("The zip is damaged. Make it again and upload it again."),
         "encrypted_zip": _("The zip has a password. Make one without."),
@@ -192,6 +195,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "none": _("The dataset has no version that can be used. Upload one."),
         "wrong_format": _("The recipe wants another kind of data. Choose a dataset or recipe that fits."),
         "unknown_column": _("The dataset has no such column. The detail lists those it has."),
+        "not_a_number": _(
+            "A column of numbers is wanted here. Choose another one, or mend the values that are none."
+        ),
+        "constant": _(
+            "The column is the same in every row, so there is nothing to predict. Choose another one."
+        ),
         "is_label": _("The label cannot be learned from. Leave it out of the features."),
         "not_used": _("The recipe does not use this field. Leave it out."),
         "too_few_rows": _("There are too few rows to learn from and to check with. Add rows."),
@@ -208,6 +217,11 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     _("Endpoints"): {
         "not_servable": _("This version cannot answer calls. Choose another version or train again."),
+        "too_many": _("The endpoint has as many of these as it may. Remove one first."),
+        "unknown_host": _("The name of this address is not known. Check it for typing errors."),
+        "private": _(
+            "The address leads into a private network. Ask the staff of this installation to allow its host."
+        ),
         "starting": _("The endpoint or the gateway is starting. Try again after Retry-After."),
         "warming": _("The endpoint slept and a worker is waking up. Try again after Retry-After."),
         "stopped": _("The endpoint is stopped. Somebody who may publish starts it on its page."),
@@ -216,18 +230,6 @@ GROUPS: dict[str, dict[str, str]] = {
             "More calls wait than the endpoint keeps. Try again after Retry-After, or call less often."
         ),
         "busy": _("The worker has no room for another call right now. Try again in a moment."),
-        "too_many_at_once": _(
-            "As many requests as this endpoint takes at once are under way. Wait for an answer, then send the next."
-        ),
-        "address": _("This is no address and no network. Write one like 203.0.113.7 or 203.0.113.0/24."),
-        "address_not_allowed": _(
-            "The key has a list of addresses, and the call comes from another. Whoever made the key can change it."
-        ),
-        "bad_timeout": _(
-            "X-Request-Timeout-Ms is a whole number of milliseconds above zero. Mend or omit it."
-        ),
-        "headers_too_slow": _("The headers came too slowly. Check the connection and send it again."),
-        "headers_too_large": _("The headers are larger than a gateway takes. Send fewer or shorter ones."),
         "deadline": _("The answer took longer than allowed. Send fewer rows, or try again."),
         "body_too_slow": _("The body came too slowly. Check the connection and send it again."),
         "not_a_request": _("The body is no infer request. See “inputs” in the playground's curl command."),
@@ -251,6 +253,9 @@ GROUPS: dict[str, dict[str, str]] = {
         ),
         "not_yet": _("The period is not over. An invoice is made when it is."),
         "nothing_to_bill": _("Nothing was used in this period, so there is no invoice."),
+        "too_much": _("More than is left is asked for. The detail says how much there is."),
+        "not_wanted": _("The field has no meaning together with the others. Leave it out."),
+        "same": _("Two groups are the same. Choose another second one."),
         "past": _("A price cannot begin in the past: what was used keeps its price. Begin it now or later."),
         "not_tiered": _(
             "Only graduated and volume prices have tiers. Leave them out, or choose such a price."
