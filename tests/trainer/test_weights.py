@@ -45,9 +45,11 @@ def test_a_group_is_off_by_half_a_step_at_most_and_its_range_is_chosen_for_the_l
     back = (numbers.astype(np.float32) - 2 ** (bits - 1)) * scales.astype(np.float32)
     wanted = np.zeros(back.size, dtype=np.float32)
     wanted[: values.size] = values.ravel()
-    error = np.sqrt(((back - wanted.reshape(back.shape)) ** 2).mean())
-    whole_range = np.abs(wanted.reshape(back.shape)).max(axis=1).mean() / (2 ** (bits - 1) - 1)
-    assert error < whole_range / np.sqrt(12)  # what rounding within the whole range costs on average
+    rows = wanted.reshape(back.shape)
+    step = np.abs(rows).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1)
+    plain = np.round(rows / step) * step  # rounding within the whole range
+    error, usual = (np.sqrt(((one - rows) ** 2).mean()) for one in (back, plain))
+    assert error < (1.01 if bits == 8 else 0.97) * usual
     assert numbers.shape[1] == GROUP[bits]
 
 
