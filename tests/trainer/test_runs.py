@@ -102,7 +102,7 @@ def test_a_killed_rank_ends_the_run_and_the_next_attempt_goes_on_as_if_nothing_h
     wait_for(lambda: not any(alive(pid) for pid in family), timeout_s=5, what="every process to be gone")
     assert "done" not in phases(spec)
     error = only_error(spec)
-    assert error["reason"] == Failure.CRASHED
+    assert error["reason"] == Failure.KILLED
     assert "killed or lost" in error["text"]
 
     assert engine(spec, "train", processes=2).returncode == 0

@@ -88,7 +88,7 @@ def test_a_killed_rank_ends_a_warm_run_and_the_next_goes_on_as_if_nothing_had_ha
     os.kill(family[1], signal.SIGKILL)
     assert process.wait(timeout=20) != 0
     assert not any(alive(pid) for pid in family)
-    assert events(spec, EventKind.ERROR)[0].data["reason"] == Failure.CRASHED
+    assert events(spec, EventKind.ERROR)[0].data["reason"] == Failure.KILLED
     assert start(parent, spec, processes=2).wait(timeout=60) == 0
     alone = numbers_run(tmp_path / "alone", OFTEN, processes=2)
     assert start(parent, alone, processes=2).wait(timeout=60) == 0
