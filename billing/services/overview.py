@@ -80,7 +80,7 @@ def overview(scope: Scope, *, with_invoices: bool) -> Overview:
         currency=scope.currency,
         spent=spent,
         before=_exactly(scope, month.previous.start, month.previous.start + gone),
-        forecast=_forecast(scope, month, spent, now),
+        forecast=forecast(scope, spent, now),
         per_day=_hours(scope, hour - timedelta(days=1), hour),
         per_hour_now=money.total([costcard.per_hour(one, scope.currency, now) for one in held]),
         running=len(held),
@@ -89,16 +89,19 @@ def overview(scope: Scope, *, with_invoices: bool) -> Overview:
     )
 
 
-def _forecast(scope: Scope, month: Month, spent: Decimal, now: datetime) -> Decimal | None:
-    """The rest of the month at the pace of the last seven whole days, or of those there were."""
+def forecast(scope: Scope, spent: Decimal, now: datetime) -> Decimal | None:
+    """What this month will have cost: the rest of it at the pace of the last seven whole days, or of those there were.
+
+    None while less than a day is known.
+    """
     today = midnight(now.date())
     days = scope.rows(UsageDay.objects.filter(price__currency=scope.currency))
     first = days.order_by("day").values_list("day", flat=True).first()
     known = min(PACE_DAYS, (now.date() - first).days) if first else 0
     if known < 1:
-        return None  # less than a day says too little
+        return None
     pace = money.EXACT.divide(_days(scope, today - timedelta(days=known), today), known)
-    left = Decimal((month.end - now) // timedelta(seconds=1))
+    left = Decimal((Month.of(now).end - now) // timedelta(seconds=1))
     return money.EXACT.add(spent, money.price_of(left, unit_price=pace, unit_size=Decimal(86400)))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +16,7 @@ from billing import clock, csvs, money
 from billing.forms import BudgetForm
 from billing.models import Budget, Meter
 from billing.months import Month
-from billing.services import budgets, reports
+from billing.services import budgets, overview, reports, scopes
 from billing.views.reports import tabs
 from tenants.actor import Actor
 from tenants.http import Request
@@ -92,7 +90,7 @@ def _page(
         "next": month.next if month < current else None,
         "spent": spent,
         "before": reports.month_to_date(actor.the_tenant, month.previous),
-        "forecast": _forecast(spent, month, now) if month == current else None,
+        "forecast": overview.forecast(scopes.own(actor), spent, now) if month == current else None,
         "standing": standing if month == current else None,
         "tone": _tone(standing.percent) if standing else "ok",
         "left": max(standing.left, money.ZERO) if standing else None,
@@ -131,15 +129,6 @@ def _chart(actor: Actor, month: Month) -> dict[str, Any]:
         ],
         "unit": settings.CURRENCY,
     }
-
-
-def _forecast(spent: Decimal, month: Month, now: datetime) -> Decimal | None:
-    """The whole month at the pace so far; nothing on the first day, which says too little."""
-    gone, whole = now - month.start, month.end - month.start
-    if gone.days < 1:
-        return None
-    second = timedelta(seconds=1)
-    return money.price_of(spent, unit_price=Decimal(whole // second), unit_size=Decimal(gone // second))
 
 
 def _tone(percent: int) -> str:

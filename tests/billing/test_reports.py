@@ -357,3 +357,11 @@ def test_reconcile_names_what_does_not_agree(tenant, clock, spent):
     UsageDay.objects.filter(tenant=tenant, subject="job_a").update(quantity=1)
     (wrong,) = reconcile.check(tenant)
     assert "job_a" in wrong
+
+
+def test_the_usage_page_and_the_overview_foretell_the_same(tenant, clock, browser_of, ana):
+    clock.to("2026-03-05 00:00:00")
+    use(tenant, 70_000_000, "k")  # 1,400.00
+    clock.to("2026-03-11 00:00:00")
+    for page in ("/usage/", "/usage/overview"):
+        assert "$6,300.00" in browser_of(ana).get(page).content.decode(), page  # 1,400 in 6 days: 21 more of 233.33
