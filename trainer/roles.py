@@ -69,7 +69,7 @@ NEEDS: dict[Recipe, Needs] = {
         optional=("features",),
         learns=Learns.NUMBER,
         quality=Quality.R2,
-        usual={"epochs": 40, "learning_rate": 3e-3},
+        usual={"epochs": 40, "learning_rate": 1e-3, "weight_decay": 1.0},
     ),
     Recipe.INTENT: Needs(
         columns=("text", "label", "answer"), usual={"epochs": 30, "batch_size": 32, "learning_rate": 5e-3}
