@@ -325,7 +325,7 @@ def measure_cold(tries: int) -> tuple[dict[str, float], list[str]]:
     with stack() as ours:
         for number in range(tries):
             name = f"cold{number}"
-            ours.announce(name)
+            ours.announce(name, sleeps=True)
             answers: list[tuple[int, bytes]] = []
             asking = threading.Thread(target=_ask_into, args=(answers, ours.url + PATH))
             time.sleep(0.1)

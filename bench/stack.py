@@ -148,15 +148,23 @@ class Stack:
             assert json.loads(process.stdout.readline())["ready"]
         return process
 
-    def announce(self, *workers: str) -> None:
-        """Tell gateways that these workers answer."""
+    def announce(self, *workers: str, sleeps: bool = False) -> None:
+        """Tell gateways that these workers answer. `sleeps`: a request waits for one to be there."""
         self.workers = list(workers)
         addresses = [str(self.folder / name / "s") for name in workers]
         one = {
             "tenant_id": "ten_bench", "name": "Digits", "model_version": "1", "public": False,
             "rpm": 1_000_000_000, "interface": self.interface,
         }  # fmt: skip
-        endpoints = {"bench/digits": {**one, "id": "ep_bench", "status": "live", "workers": addresses}}
+        endpoints = {
+            "bench/digits": {
+                **one,
+                "id": "ep_bench",
+                "status": "live",
+                "workers": addresses,
+                "sleeps": sleeps,
+            }
+        }
         for number in range(self.extra):
             asleep = {**one, "id": f"ep_{number}", "status": "asleep", "workers": [], "sleeps": True}
             endpoints[f"bench/idle-{number}"] = asleep
