@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from functools import cache
 from math import ceil, floor, log10
 from typing import Any
 
 from django.conf import settings
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
@@ -16,6 +18,7 @@ from console import formats
 
 SPRITE = "vendor/lucide/icons.svg"
 SERIES_COLOURS = 6
+_DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 HEIGHT, TOP, BOTTOM, LEFT = 240, 12, 26, 9.0  # px, px, px, per cent of the width
 
 
@@ -77,6 +80,11 @@ def axis_label(value: float, unit: str) -> str:
     return formats.number(round(value, 10))
 
 
+def day_label(label: str) -> str:
+    """`2026-11-23` as `23 Nov`; every other label as it is."""
+    return date_format(date.fromisoformat(label), "MONTH_DAY_FORMAT") if _DAY.fullmatch(label) else label
+
+
 def value_label(value: Any, unit: str) -> str:
     """A value with its unit, for tips and the table."""
     if unit in formats.SIGNS:
@@ -86,7 +94,7 @@ def value_label(value: Any, unit: str) -> str:
 
 def stacked_bars(data: Mapping[str, Any]) -> dict[str, Any]:
     """Lay out bars in per cent of the width, so that text keeps its size on a phone."""
-    labels: Sequence[str] = list(data.get("labels") or [])
+    labels: Sequence[str] = [day_label(str(label)) for label in data.get("labels") or []]
     series = [
         {
             "name": one["name"],

@@ -64,7 +64,7 @@ def by(unit: str) -> str:
 @register.filter
 def utc(moment: datetime) -> str:
     """A moment on paper: UTC, the same for every reader."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return f"{utc_day(moment)}, {moment.astimezone(UTC):%H:%M}"
 
 
 @register.filter

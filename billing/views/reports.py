@@ -157,7 +157,7 @@ def subject(request: Request, subject: str, *, platform: bool) -> HttpResponse:
         "tabs": tabs(request, platform=platform),
         "card": found,
         "chart": {
-            "labels": [day[5:] for day, _cost in found.days],
+            "labels": [day for day, _cost in found.days],
             "series": [{"name": found.title, "values": [cost for _day, cost in found.days]}],
             "unit": found.currency,
         },

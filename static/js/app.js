@@ -218,8 +218,9 @@
 
   const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60]];
   const relative = new Intl.RelativeTimeFormat(root.lang || "en", { numeric: "always" });
-  const exact = new Intl.DateTimeFormat(root.lang || "en", { dateStyle: "medium", timeStyle: "short" });
-  const second = new Intl.DateTimeFormat(root.lang || "en", { dateStyle: "medium", timeStyle: "medium" });
+  const dates = (root.lang || "en") === "en" ? "en-GB" : root.lang; // 23 Nov 2026, 16:12, as the server writes it
+  const exact = new Intl.DateTimeFormat(dates, { dateStyle: "medium", timeStyle: "short" });
+  const second = new Intl.DateTimeFormat(dates, { dateStyle: "medium", timeStyle: "medium" });
   class LocalTime extends HTMLElement {
     connectedCallback() {
       this.show();

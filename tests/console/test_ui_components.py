@@ -204,3 +204,12 @@ def test_progress_values_stay_plain_numbers_in_other_languages() -> None:
             '{% include "ui/progress.html" with value=v max=m label="x" only %}', v=Decimal("1234.5"), m=20000
         )
     assert 'value="1234.5"' in html and 'max="20000"' in html
+
+
+def test_days_are_written_in_one_way_in_charts_and_in_text():
+    chart = {"labels": ["2026-11-23", "Late"], "series": [{"name": "a", "values": [1, 2]}], "unit": "USD"}
+    html = render("{% stacked_bars d %}", d=chart)
+    assert '<th scope="row">23 Nov</th>' in html and "Late" in html and "2026-11-23" not in html
+    day = datetime(2026, 11, 23, 16, 12, tzinfo=UTC)
+    written = render("{% load billing %}{{ d|utc_day }} / {{ d|utc }} / {{ d|date }}", d=day)
+    assert written == "23 Nov 2026 / 23 Nov 2026, 16:12 / 23 Nov 2026"
