@@ -22,7 +22,7 @@ class AlertForm(forms.Form):
     metric = forms.ChoiceField(label=_("Watch"), choices=AlertMetric.choices)
     class_name = forms.ChoiceField(label=_("Class"), required=False, help_text=_("For the share of a class."))
     above = forms.ChoiceField(
-        label=_("Tell when it is"), choices=(("1", _("above")), ("", _("below"))), required=False
+        label=_("Tell when it is"), choices=(("1", _("above")), ("0", _("below"))), initial="1"
     )
     threshold = forms.FloatField(label=_("Bound"))
     window_s = forms.TypedChoiceField(label=_("Over the last"), choices=WINDOWS, coerce=int, initial=300)

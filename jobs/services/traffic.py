@@ -119,9 +119,10 @@ def charts(endpoint: Endpoint, *, window: timedelta = WINDOW) -> dict[str, dict[
     now = timezone.now()
     steps = _steps(endpoint, now=now, window=window)
     names = dict(endpoint.revisions.values_list("pk", "number"))
+    seen = sorted({one.revision_id for _step, rows in steps for one in rows})
     rate: dict[str, list[list[float]]] = defaultdict(list)
     latency: dict[str, list[list[float]]] = {"p50": [], "p95": [], "p99": []}
-    errors: list[list[float]] = []
+    errors: dict[str, list[list[float]]] = {"errors": [], "refused": []}
     load: dict[str, list[list[float]]] = {"in_flight": [], "waiting": [], "replicas": []}
     batch: list[list[float]] = []
     for step, rows in steps:
@@ -129,21 +130,22 @@ def charts(endpoint: Endpoint, *, window: timedelta = WINDOW) -> dict[str, dict[
         by_revision: dict[int, list[Sample]] = defaultdict(list)
         for one in rows:
             by_revision[one.revision_id].append(one)
-        for revision, theirs in sorted(by_revision.items()):
-            rate[f"r{names[revision]}"].append([x, sum(one.requests for one in theirs) / STEP_S])
+        for revision in seen:  # nothing is a number here, too: nobody called
+            asked = sum(one.requests for one in by_revision.get(revision, ()))
+            rate[f"r{names[revision]}"].append([x, asked / STEP_S])
         all_ = numbers(rows, seconds=STEP_S)
         for name, value in (("p50", all_.p50_ms), ("p95", all_.p95_ms), ("p99", all_.p99_ms)):
             if value is not None:
                 latency[name].append([x, round(value, 3)])
-        if all_.error_share is not None:
-            errors.append([x, all_.error_share])
+        errors["errors"].append([x, all_.errors / STEP_S])
+        errors["refused"].append([x, all_.refused / STEP_S])
         if all_.batch is not None:
             batch.append([x, round(all_.batch, 2)])
         # samples of one moment tell of the whole endpoint, so the largest is the endpoint's
         load["in_flight"].append([x, round(max((one.in_flight for one in rows), default=0), 2)])
         load["waiting"].append([x, round(all_.waiting, 2)])
         load["replicas"].append([x, _workers(rows)])
-    return {"rate": dict(rate), "latency": latency, "errors": {"errors": errors}, "load": load,
+    return {"rate": dict(rate), "latency": latency, "errors": errors, "load": load,
             "batch": {"batch": batch}}  # fmt: skip
 
 

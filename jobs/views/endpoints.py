@@ -269,11 +269,15 @@ def _page(
 def _numbers(endpoint: Endpoint, *, with_cost: bool) -> dict[str, Any]:
     now = timezone.now()
     by_minute = usage.requests_by_minute(endpoint)
+    ready = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
+    # canary and shadow stand beside what is wanted
+    beside = [pk for pk in (endpoint.canary_id, endpoint.shadow_id) if pk is not None]
+    ready = ready.exclude(revision__in=beside)
     return {
         "today": usage.requests_since(endpoint, now.replace(hour=0, minute=0, second=0, microsecond=0)),
         "last_hour": usage.requests_since(endpoint, now - timedelta(hours=1)),
         "by_minute": by_minute if any(by_minute) else None,
-        "ready": Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY).count(),
+        "ready": ready.count(),
         "cost": reports.cost_of(endpoint.tenant, endpoint.public_id) if with_cost else None,
     }
 

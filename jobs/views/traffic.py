@@ -176,6 +176,7 @@ def _context(request: Request, endpoint: Endpoint) -> dict[str, Any]:
         "waiting": _("Waiting"),
         "replicas": _("Workers"),
         "errors": _("Errors"),
+        "refused": _("Refused"),
         "batch": _("Rows a batch"),
     }
     for name, series in lines.items():

@@ -232,7 +232,9 @@ def test_an_alert_is_made_and_removed_on_its_page(
 ) -> None:
     browser = browser_of(ana)
     url = reverse("jobs:endpoint_alerts", args=[endpoint.public_id])
-    assert "No alert yet" in browser.get(url).content.decode()
+    page = browser.get(url).content.decode()
+    assert "No alert yet" in page
+    assert '<option value="1" selected>' in page, "an alert is for what is above, unless somebody says below"
     sent = {
         "name": "Bad mood", "metric": "class_share", "class_name": "bad", "above": "1", "threshold": "40",
         "window_s": "300", "min_requests": "20", "emails": "ana@example.org, ben@example.org",
