@@ -137,16 +137,45 @@ class Stack:
         until(lambda: _answers(health), 20, "the start of the gateway")
         return process
 
+    def start_zygote(self) -> None:
+        """The warm parent that the keeper of replicas forks workers from."""
+        self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-P", "-m", "trainer.zygote", str(theirs.fileno())]
+            self._start("zygote", command, pass_fds=(theirs.fileno(),))
+        self.orders.settimeout(30)
+        assert self.orders.recv(16) == b"ready"
+
+    def fork_worker(self, name: str) -> int:
+        """Its pid; it ends with the zygote."""
+        folder = self._worker_folder(name)
+        order = {
+            "config": str(folder / "serve.json"),
+            "folder": str(folder),
+            "environment": {"HOME": str(folder)},
+        }
+        news, tell = os.pipe()
+        with (folder / "log").open("ab") as log:
+            files = [log.fileno(), log.fileno(), tell]
+            socket.send_fds(self.orders, [json.dumps(order).encode()], files)
+        os.close(tell)
+        with os.fdopen(news) as told:
+            return int(told.readline())
+
     def start_worker(self, name: str, *, wait: bool = True) -> subprocess.Popen[bytes]:
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        config = {"bundle": str(self.bundle), "socket": str(folder / "s"), "model_name": "digits"}
-        (folder / "serve.json").write_text(json.dumps({**config, "model_version": "1"}))
+        folder = self._worker_folder(name)
         process = self._start(name, [sys.executable, "-m", "trainer", "serve", str(folder / "serve.json")])
         if wait:
             assert process.stdout is not None
             assert json.loads(process.stdout.readline())["ready"]
         return process
+
+    def _worker_folder(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        config = {"bundle": str(self.bundle), "socket": str(folder / "s"), "model_name": "digits"}
+        (folder / "serve.json").write_text(json.dumps({**config, "model_version": "1"}))
+        return folder
 
     def announce(self, *workers: str, sleeps: bool = False) -> None:
         """Tell gateways that these workers answer. `sleeps`: a request waits for one to be there."""
@@ -198,7 +227,9 @@ class Stack:
                 process.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, name: str, command: list[str], *, pass_fds: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         environment = {
             "PATH": os.defpath, "PYTHONPATH": str(HOME), "REDIS_URL": self.redis_url,
             "TAUON_VAR": str(self.folder), "OMP_NUM_THREADS": "1",
@@ -206,7 +237,9 @@ class Stack:
         }  # fmt: skip
         pinned = ["taskset", "-c", self.cpus, *command] if self.cpus else command
         log = (self.folder / f"{name}.log").open("ab")
-        process = subprocess.Popen(pinned, env=environment, cwd=HOME, stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(
+            pinned, env=environment, cwd=HOME, stdout=subprocess.PIPE, stderr=log, pass_fds=pass_fds
+        )
         log.close()
         self.processes[name] = process
         return process
