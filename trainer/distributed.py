@@ -6,6 +6,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -47,9 +48,30 @@ def join_gang(*, gpus: int) -> Gang:
     if world > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
-            backend, timeout=JOIN_TIMEOUT, device_id=device if device.type == "cuda" else None
+            backend,
+            timeout=JOIN_TIMEOUT,
+            device_id=device if device.type == "cuda" else None,
+            **_meeting_place(world),
         )
     return Gang(rank=rank, world=world, device=device)
+
+
+def _meeting_place(world: int) -> dict[str, Any]:
+    """In a warm run rank 0 is given a socket that listens already; torchrun's ranks go by the environment."""
+    meet = os.environ.pop("TAUON_MEET_FD", None)
+    if meet is None:
+        return {}
+    rank, handle = rank_from_environment(), int(meet)
+    store = dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world,
+        is_master=rank == 0,
+        timeout=JOIN_TIMEOUT,
+        wait_for_workers=False,
+        master_listen_fd=handle if rank == 0 else None,
+    )
+    return {"store": store, "rank": rank, "world_size": world}
 
 
 def leave_gang(gang: Gang) -> None:

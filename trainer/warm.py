@@ -147,9 +147,9 @@ def _read_order(connection: socket.socket) -> dict[str, Any]:
 
 def _fork_ranks(connection: socket.socket, order: dict[str, Any]) -> dict[int, int]:
     """The ranks by the file descriptor that becomes readable at their end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # kept open until rank 0 listens on it: nobody else can take the port in between
+    meet = socket.create_server(("127.0.0.1", 0))
+    port = meet.getsockname()[1]
     ranks = int(order["ranks"])
     found = {}
     for rank in range(ranks):
@@ -165,8 +165,10 @@ def _fork_ranks(connection: socket.socket, order: dict[str, Any]) -> dict[int, i
                 MASTER_ADDR="127.0.0.1",
                 MASTER_PORT=str(port),
             )
+            os.environ["TAUON_MEET_FD"] = str(meet.detach() if rank == 0 else -1)
             _be_rank(order)
         found[os.pidfd_open(pid)] = pid
+    meet.close()
     return found
 
 
