@@ -142,7 +142,7 @@ def test_a_pdf_sums_to_its_table_in_english_and_chinese_and_never_changes(invoic
     net, tax, total, credit, due = amounts
     assert (net + tax, total + credit) == (total, due) == (12, 8)
     said = words(chinese)
-    assert "发票" in said and "12.00" in said and "手写数字" in said
+    assert "账单 INV-000001" in said and "12.00" in said and "手写数字" in said
 
 
 def test_a_forged_message_of_the_provider_is_refused_without_a_session(client, db, settings):
