@@ -34,7 +34,7 @@ def imported_after(*modules: str) -> set[str]:
     lines = [f"import {name}" for name in modules]
     code = "; ".join([*lines, "import sys", "print(*sorted({m.split('.')[0] for m in sys.modules}))"])
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
