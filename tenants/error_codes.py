@@ -230,6 +230,18 @@ GROUPS: dict[str, dict[str, str]] = {
             "More calls wait than the endpoint keeps. Try again after Retry-After, or call less often."
         ),
         "busy": _("The worker has no room for another call right now. Try again in a moment."),
+        "too_many_at_once": _(
+            "As many requests as this endpoint takes at once are under way. Wait for an answer, then send the next."
+        ),
+        "address": _("This is no address and no network. Write one like 203.0.113.7 or 203.0.113.0/24."),
+        "address_not_allowed": _(
+            "The key has a list of addresses, and the call comes from another. Whoever made the key can change it."
+        ),
+        "bad_timeout": _(
+            "X-Request-Timeout-Ms is a whole number of milliseconds above zero. Mend or omit it."
+        ),
+        "headers_too_slow": _("The headers came too slowly. Check the connection and send it again."),
+        "headers_too_large": _("The headers are larger than a gateway takes. Send fewer or shorter ones."),
         "deadline": _("The answer took longer than allowed. Send fewer rows, or try again."),
         "body_too_slow": _("The body came too slowly. Check the connection and send it again."),
         "not_a_request": _("The body is no infer request. See “inputs” in the playground's curl command."),
