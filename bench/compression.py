@@ -18,6 +18,7 @@ import datetime
 import gzip
 import importlib.util
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -309,7 +310,8 @@ def write(name: str, metrics: dict[str, float], note: str) -> None:
     kept = {key: value for key, value in known["metrics"].items() if not key.startswith(f"{name}_")}
     said = {line.split(":")[0]: line for line in known["notes"]}
     said |= {line.split(":")[0]: line for line in GENERAL}
-    said[name] = f"{note}; {now}, {machine()}, torch {torch.__version__}"
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    said[name] = f"{note}; {now}, {machine()}, torch {torch.__version__}, {load}"
     report = {
         "name": "compression",
         "date": now,
