@@ -163,7 +163,7 @@ def test_a_search_out_of_time_says_what_it_did_not_try(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_combination_that_stays_is_reloaded_measured_and_given_an_interval(tmp_path: Path) -> None:
     spec = digits_run(tmp_path, epochs=5, learning_rate=2e-3, images=900, compression=EVERYTHING)
-    done = engine(spec)
+    done = engine(spec, timeout_s=600)
     assert done.returncode == 0, done.stderr[-3000:]
     result = manifest(spec)
     found = {report.name: report for report in result.variants}
