@@ -6,8 +6,10 @@ import secrets
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from billing import money
 from billing.models import BillingAccount, CreditKind, NoteRest
 
 
@@ -90,6 +92,10 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **options)
         for name in ("buyer_details", "tax_region", "customer"):
             self.fields[name].required = False
+        language = self.fields["language"]
+        self.fields["language"] = forms.ChoiceField(label=language.label, choices=settings.LANGUAGES)
+        account = self.instance
+        self.initial["commitment"] = money.text(account.commitment, account.currency)
 
     def _post_clean(self) -> None:
         """The service checks and saves; the form only reads."""

@@ -15,6 +15,7 @@ from billing.forms_money import AccountForm, GrantForm, ReasonForm
 from billing.models import BillingAccount, PeriodClose
 from billing.services import accounts, closing, credits, reconcile
 from billing.views.money_pages import about
+from billing.views.reports import tabs
 from tenants.errors import Refused
 from tenants.http import Request
 from tenants.permissions import require
@@ -27,6 +28,7 @@ def account_list(request: Request) -> HttpResponse:
     troubled = PeriodClose.objects.filter(outcome__in=["failed", "waiting"]).select_related("tenant")
     context = {
         "page_obj": Paginator(rows, 50).get_page(request.GET.get("page")),
+        "tabs": tabs(request, platform=True),
         "troubled": troubled.order_by("-tried_at")[:20],
     }
     return render(request, "billing/accounts/list.html", context)

@@ -61,6 +61,8 @@ def tabs(request: Request, *, platform: bool) -> list[dict[str, Any]]:
     if platform or actor.may("budgets.view"):
         pages.append(("budgets", _("Budgets")))
     found = [{"key": key, "label": label, "url": address(key, platform)} for key, label in pages]
+    if platform:
+        found.append({"key": "accounts", "label": _("Accounts"), "url": reverse("billing:report_accounts")})
     if not platform:
         found.insert(0, {"key": "month", "label": _("Month"), "url": reverse("billing:usage")})
     return found
