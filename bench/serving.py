@@ -44,7 +44,7 @@ _WRK = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer %s"
-wrk.body = [[%s]]
+wrk.body = [==[%s]==]
 done = function(summary, latency)
   io.write(string.format("\\n{\\"requests\\":%%d,\\"us\\":%%d,\\"bad\\":%%d,\\"p50\\":%%f,\\"p99\\":%%f}\\n",
     summary.requests, summary.duration,
@@ -204,6 +204,8 @@ def load(
         found: dict[str, float] = json.loads(ran.stdout.strip().splitlines()[-1])
     except ValueError:
         raise RuntimeError(f"wrk said {ran.stdout[-300:]!r} {ran.stderr[-300:]!r}") from None
+    if not found["requests"]:
+        raise RuntimeError(f"no request was answered in {seconds} s")
     if found["bad"]:
         raise RuntimeError(f"{found['bad']:.0f} of {found['requests']:.0f} requests failed")
     return {**found, "cpu_us": used * 1e6 / max(1, found["requests"])}
