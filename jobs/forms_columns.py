@@ -135,6 +135,9 @@ class ColumnFields(forms.Form):
             if not self.is_bound or not self[role].value():
                 self.initial.setdefault(role, likely(role, columns, taken, self.chosen_recipe))
             taken.append(str(self[role].value() or self.initial.get(role) or ""))
+            if not taken[-1] and role in needs.columns:
+                # without this a browser shows, and sends, the first column as if it had been chosen
+                self.fields[role].widget.choices = [("", _("Choose a column")), *names]  # type: ignore[attr-defined]
 
     @property
     def roles(self) -> list[str]:

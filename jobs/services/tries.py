@@ -32,6 +32,7 @@ class Tried:
     ranking: tuple[tuple[str, float], ...]  # (class, probability), the likeliest first
     took_ms: float
     revision: int
+    detail: str = ""  # a ready answer, in full
 
 
 def try_endpoint(actor: Actor, endpoint: Endpoint, body: Mapping[str, Any], *, request_id: str) -> Tried:
@@ -57,7 +58,8 @@ def try_endpoint(actor: Actor, endpoint: Endpoint, body: Mapping[str, Any], *, r
         usage.record_try(endpoint, request_id=request_id, rows=answer.rows)
     outputs = {one["name"]: one["data"] for one in said["outputs"]}
     label, ranking = _shown(outputs, serving.version.interface["classes"])
-    return Tried(label=label, ranking=tuple(ranking), took_ms=took_ms, revision=serving.number)
+    detail = str(outputs["answers"][0]) if "answers" in outputs else ""
+    return Tried(label=label, ranking=tuple(ranking), took_ms=took_ms, revision=serving.number, detail=detail)
 
 
 def _shown(outputs: dict[str, list[Any]], classes: list[str]) -> tuple[str, list[tuple[str, float]]]:

@@ -24,6 +24,7 @@ from jobs.words import QUALITIES, recipe_label
 from tenants.http import Request
 from tenants.permissions import allowed, require
 from tenants.views.common import needs_something_to_see
+from trainer.contract import NEEDS, Learns
 
 
 @needs_something_to_see(Model)
@@ -174,6 +175,14 @@ def _deltas(before: ModelVersion, after: ModelVersion) -> dict[str, comparison.D
     }
 
 
+def _count_of_classes(manifest: dict[str, Any]) -> list[tuple[Any, int]]:
+    """Among how many the model chooses; a number is not chosen."""
+    titles = {Learns.CLASS: _("Classes"), Learns.RANKING: _("Items"), Learns.TEXT: _("Characters known")}
+    known = {str(one): needs.learns for one, needs in NEEDS.items()}
+    title = titles.get(known.get(str(manifest.get("recipe")), Learns.CLASS))
+    return [(title, len(manifest.get("classes", [])))] if title else []
+
+
 def _simplest_guess(manifest: dict[str, Any]) -> tuple[Any, str]:
     """What a model must beat, by the name of how it guesses."""
     named = (manifest.get("baseline") or {}).get("name", "commonest class")
@@ -187,7 +196,7 @@ def _facts(version: ModelVersion) -> list[tuple[Any, Any]]:
     manifest, measured = version.manifest, version.report
     facts = [
         (_("Recipe"), recipe_label(manifest.get("recipe", ""))),
-        (_("Classes"), len(manifest.get("classes", []))),
+        *_count_of_classes(manifest),
         (_("Rows trained on"), f"{manifest.get('rows_trained', 0):,}"),
         (_("Held-out rows"), f"{measured.get('holdout_rows', 0):,}"),
         (_("Steps"), f"{manifest.get('steps', 0):,}"),

@@ -201,3 +201,13 @@ def test_the_form_asks_for_privacy_under_advanced(browser_of, ben, shop):
     data = posted(shop, label="intent", privacy_epsilon="3.5")
     assert browser_of(ben).post(reverse("jobs:job_new"), data).status_code == 302
     assert Job.objects.get().spec["training"]["privacy_epsilon"] == 3.5
+
+
+def test_no_column_looks_chosen_that_nobody_chose(browser_of, ben, tenant):
+    numbers = [{"name": f"n{at}", "type": "number", "missing": 0, "distinct": 40, "top": []} for at in range(3)]
+    plain = make_version(tenant, profile={"columns": numbers}, name="numbers")
+    data = posted(plain, recipe="recommendation", label="")
+    html = browser_of(ben).post(reverse("jobs:job_new_data"), data).content.decode()
+    user = html.split('name="user"')[1].split("</select>")[0]
+    assert 'value="" selected' in user
+    assert "Choose a column" in user
