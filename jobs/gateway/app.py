@@ -12,7 +12,7 @@ from typing import Any
 from jobs.gateway import admission, asking, describe, openai, problems, usage
 from jobs.gateway.admission import Admission
 from jobs.gateway.asking import Asking, Question
-from jobs.gateway.call import Call, Disconnected, Receive, Send
+from jobs.gateway.call import LOST, Call, Disconnected, Receive, Send
 from jobs.gateway.config import Config
 from jobs.gateway.frames import Answer
 from jobs.gateway.limits import Limits
@@ -205,7 +205,8 @@ class Gateway:
         self.admission.room(route, standing)
         question = Question(
             key=f"{call.path.split('/')[2]}/{route.slug}", word=call.word, letter=letter, body=body,
-            head=head, until=time.monotonic() + within_s, on_piece=stream.piece if stream else None,
+            head=head, until=time.monotonic() + within_s, lost=bool(call.scope.get(LOST)),
+            on_piece=stream.piece if stream else None,
         )  # fmt: skip
         if stream is not None:
             stream.start(standing)

@@ -29,6 +29,9 @@ class Question:
     body: bytes
     head: bytes = b""
     until: float  # monotonic
+    lost: bool = (
+        False  # a worker died over it already: it is tried once more, and another worker is waited for
+    )
     on_piece: Callable[[bytes], None] | None = None  # of a stream; once one was sent, nothing is tried again
     pieces: list[int] = field(default_factory=lambda: [0])  # how many there were so far
 
@@ -65,9 +68,10 @@ class Asking:
         Where a worker is expected any moment (one is being replaced or woken, or its socket is not connected
         yet) the request waits instead of failing. Returns the route that answered, which may be a newer one.
         """
-        lost = refused = 0
+        lost, refused = int(question.lost), 0
         began = time.monotonic()
-        until = question.until if route.sleeps else began + self._config.hold_s
+        patience_s = self._config.failover_s if question.lost else self._config.hold_s
+        until = question.until if route.sleeps else began + patience_s
         while True:
             worker = self._workers.pick(route.workers)
             if worker is None:

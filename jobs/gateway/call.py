@@ -14,6 +14,7 @@ from jobs.gateway.traffic import STICKY
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+LOST = "tauon.lost"  # in the scope: a worker died over this request already
 REQUEST_ID = re.compile(rb"^[0-9A-Za-z._-]{8,64}$")
 _JSON = (b"application/json", b"application/vnd.api+json")
 

@@ -236,15 +236,16 @@ def test_a_worker_that_drains_drops_nothing(bundle: Path, sockets: Path, tmp_pat
         house.announce()
         house.url = process.url
         until(lambda: house.post().status_code == 200, what="the first answer")
-        threads = [threading.Thread(target=load) for _ in range(3)]
+        threads = [threading.Thread(target=load, daemon=True) for _ in range(3)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3)
+        until(lambda: statuses[200] > 10, 30, "some load")
         old.terminate()
         time.sleep(0.1)
         house.route(workers=[str(two / "s")])
         house.announce()
-        time.sleep(0.5)
+        before = statuses[200]
+        until(lambda: statuses[200] > before + 10, 30, "answers of the new worker")
         done.set()
         for thread in threads:
             thread.join()
