@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from jobs.gateway.config import ROUTES_CHANNEL, ROUTES_KEY, VERSION_KEY
 from jobs.gateway.pulse import KEEPER_CHANNEL, WAKE_KEY
-from jobs.models import Endpoint, EndpointKey, Replica, Revision
+from jobs.models import Endpoint, EndpointKey, ModelVersion, Replica, Revision
 from jobs.states import EndpointStatus, ReplicaStatus
 from tenants.models import ApiToken, Membership, User
 from tenants.permissions import token_group_name
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 DIGEST_KEY = "tauon:routes:digest"
 INVOKE = "endpoints.invoke"
+_TOLD = ("inputs", "outputs", "classes", "recipe")  # of a version's interface
 _LOCK = (0x7A02, 1)  # builders one after the other: an older picture must not overwrite a newer one
 
 
@@ -102,17 +103,18 @@ def _wake() -> None:
 
 def _endpoints() -> dict[str, Any]:
     ready = defaultdict(list)
-    for replica in Replica.objects.filter(status=ReplicaStatus.READY).select_related("revision__version"):
+    for replica in Replica.objects.filter(status=ReplicaStatus.READY).select_related("revision"):
         ready[replica.revision.endpoint_id].append(replica)
     found = {}
     rows = Endpoint.objects.filter(tenant__closed_at=None).select_related(
-        "tenant", "current__version", "canary__version", "shadow__version"
+        "tenant", "current", "canary", "shadow"
     )
-    for endpoint in rows.order_by("pk"):
+    endpoints = list(rows.order_by("pk"))
+    shapes = _shapes(endpoints, [one.revision for mine in ready.values() for one in mine])
+    for endpoint in endpoints:
         stopped = endpoint.status == EndpointStatus.STOPPED
         mine = [] if stopped else ready[endpoint.pk]
         revision = serving(endpoint, mine)
-        interface = revision.version.interface if revision else {}
         found[f"{endpoint.tenant.slug}/{endpoint.slug}"] = {
             "id": endpoint.public_id,
             "tenant_id": endpoint.tenant.public_id,
@@ -124,15 +126,26 @@ def _endpoints() -> dict[str, Any]:
             "deadline_ms": endpoint.deadline_ms,
             "most_at_once": endpoint.most_at_once or None,
             "workers": sorted(one.address for one in mine if revision and one.revision_id == revision.pk),
-            "interface": _interface(interface),
+            "interface": shapes[revision.version_id] if revision else _interface({}),
             "sleeps": endpoint.min_replicas == 0 and endpoint.status != EndpointStatus.FAILED and not stopped,
-            "canary": _beside(endpoint.canary, endpoint.canary_share, mine),
-            "shadow": _beside(endpoint.shadow, endpoint.shadow_share, mine),
+            "canary": _beside(endpoint.canary, endpoint.canary_share, mine, shapes),
+            "shadow": _beside(endpoint.shadow, endpoint.shadow_share, mine, shapes),
         }
     return found
 
 
-def _beside(revision: Revision | None, share: int, ready: list[Replica]) -> dict[str, Any] | None:
+def _shapes(endpoints: list[Endpoint], answering: list[Revision]) -> dict[int, dict[str, Any]]:
+    """What a gateway tells of each version: read once each, and without the reports that lie beside it."""
+    named = [one for endpoint in endpoints for one in (endpoint.current, endpoint.canary, endpoint.shadow)]
+    wanted = {one.version_id for one in (*named, *answering) if one is not None}
+    columns = [f"interface__{key}" for key in _TOLD]
+    rows = ModelVersion.objects.filter(pk__in=wanted).values_list("pk", *columns)
+    return {pk: _interface(dict(zip(_TOLD, values, strict=True))) for pk, *values in rows}
+
+
+def _beside(
+    revision: Revision | None, share: int, ready: list[Replica], shapes: dict[int, dict[str, Any]]
+) -> dict[str, Any] | None:
     """Another revision of an endpoint and its share of the requests, in basis points."""
     if revision is None:
         return None
@@ -140,14 +153,13 @@ def _beside(revision: Revision | None, share: int, ready: list[Replica]) -> dict
         "revision": str(revision.number),
         "workers": sorted(one.address for one in ready if one.revision_id == revision.pk),
         "share": share,
-        "interface": _interface(revision.version.interface),
+        "interface": shapes[revision.version_id],
     }
 
 
 def _interface(interface: dict[str, Any]) -> dict[str, Any]:
     """Of all that is known about a model's interface, what a gateway tells its callers."""
-    lists = {key: interface.get(key, []) for key in ("inputs", "outputs", "classes")}
-    return {**lists, "recipe": interface.get("recipe", "")}
+    return {key: interface.get(key) or ("" if key == "recipe" else []) for key in _TOLD}
 
 
 def _tokens() -> dict[str, Any]:

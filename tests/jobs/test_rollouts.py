@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,8 +15,10 @@ from django.conf import settings
 
 from billing.models import UsageEvent
 from jobs import routes
-from jobs.models import Endpoint, ModelVersion, Replica, Sample
+from jobs.models import Endpoint, ModelVersion, Replica, Revision, Sample
 from jobs.services import revisions
+from jobs.services.keeper_lock import unlock
+from jobs.services.replicas import Keeper
 from jobs.services.usage import ship_endpoint_usage
 from jobs.services.zygote import Zygote
 from tenants.actor import Actor
@@ -196,3 +199,36 @@ def test_a_dead_warm_parent_is_replaced(settings, tmp_path: Path, bundles: dict[
         assert second.wait() == 0
     finally:
         zygote.close()
+
+
+def test_a_thousand_sleepers_are_routes_and_nothing_else(
+    as_ana: Actor, tenant: Tenant, version: ModelVersion, django_assert_max_num_queries: Any
+) -> None:
+    first = make_endpoint(as_ana, version)
+    many = Endpoint.objects.bulk_create(
+        Endpoint(tenant=tenant, name=f"E{n}", slug=f"e{n}", min_replicas=0, replicas_wanted=0)
+        for n in range(1_000)
+    )
+    revisions_of = Revision.objects.bulk_create(
+        Revision(tenant=tenant, endpoint=one, number=1, version=version) for one in many
+    )
+    for endpoint, revision in zip(many, revisions_of, strict=True):
+        endpoint.current, endpoint.status = revision, "asleep"
+    Endpoint.objects.bulk_update(many, ["current", "status"])
+    Endpoint.objects.filter(pk=first.pk).update(status="stopped")
+    with django_assert_max_num_queries(12):
+        began = time.monotonic()
+        found = routes.build()["endpoints"]
+        print(f"1,001 routes built in {1000 * (time.monotonic() - began):.0f} ms")
+    assert sum(one["sleeps"] and one["status"] == "asleep" for one in found.values()) == 1_000
+    keeper = Keeper()
+    try:
+        assert keeper.take_over()
+        with django_assert_max_num_queries(20):  # not one of them is read in a round
+            keeper.turn(look=True)
+        assert keeper.replica_count == 0
+        assert not Replica.objects.exists()
+    finally:
+        keeper.leave()
+        unlock()
+        make.forget_routes()
