@@ -12,6 +12,6 @@ class Digits:
     def __init__(self) -> None:
         self.model = session()
 
-    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=60_000)
     def predict(self, rows: np.ndarray) -> np.ndarray:
         return run(self.model, rows.astype(np.float32))
