@@ -192,9 +192,10 @@ def test_a_dead_warm_parent_is_replaced(settings, tmp_path: Path, bundles: dict[
         assert parent is not None
         parent.kill()
         until(lambda: first.poll() == -9, 10, "the end of its worker")
+        (folder / "out").unlink()  # what the first one said
         second = zygote.start(folder, {"PATH": "/usr/bin"})
         assert second is not None
-        until((folder / "s").exists, 10, "the next worker")
+        until(lambda: '"ready": true' in (folder / "out").read_text(), 20, "the next worker")
         second.terminate()
         assert second.wait() == 0
     finally:
