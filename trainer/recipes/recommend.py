@@ -41,7 +41,9 @@ def read(folder: Path, data: DataSpec) -> Rows:
     if data.rating:
         ratings = _numbers(table, data.rating, "rating", data, places)
         rows = rows[ratings >= ratings.mean()]
-    when = _numbers(table, data.time, "time", data, places) if data.time else np.arange(len(users), dtype=float)
+    when = (
+        _numbers(table, data.time, "time", data, places) if data.time else np.arange(len(users), dtype=float)
+    )
     said = column(table, data.text, "text", data) if data.text else [""] * len(users)
     liked = words([users[row].strip() for row in rows])
     return Rows(
