@@ -98,7 +98,7 @@ def ingest(chosen: argparse.Namespace, metrics: Metrics, notes: list[str]) -> No
                 if kind == "ours":
                     for batch in told:
                         results = service.record_batch(tenant, source="bench", events=batch)
-                        assert all(one.status is service.Status.STORED for one in results)
+                        assert all(one.outcome is service.Status.STORED for one in results)
                 else:
                     for batch in told:
                         _store_bare(raw, tenant.pk, price[0], batch)

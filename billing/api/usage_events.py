@@ -91,15 +91,15 @@ class UsageEvents(APIView):
         require(actor, "usage.record")
         source, events = _batch(request.data)
         results = ingest(actor, source=source, events=events)
-        counts = Counter(result.status for result in results)
+        counts = Counter(result.outcome for result in results)
         body = {
             **{status.value: counts[status] for status in Status},
             "results": [
                 {
                     "index": one.index,
                     "key": one.key,
-                    "status": one.status.value,
-                    "code": one.status.code,
+                    "status": one.outcome.value,
+                    "code": one.outcome.code,
                     "errors": [
                         {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail}
                         for fault in one.faults

@@ -89,7 +89,7 @@ class Result:
 
     index: int
     key: str
-    status: Status
+    outcome: Status
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -186,9 +186,9 @@ def columns(tenant_id: int, source: str, rows: Sequence[_Row]) -> dict[str, Any]
 
 def _settle(result: Result, *, same: bool) -> None:
     if same:
-        result.status = Status.DUPLICATE
+        result.outcome = Status.DUPLICATE
         return
-    result.status = Status.CONFLICT
+    result.outcome = Status.CONFLICT
     text = _("This key is already recorded with other values. The first stays; use a key of its own.")
     result.faults = [Fault(f"/events/{result.index}/key", "conflict", text)]
 
@@ -211,7 +211,7 @@ class _Reader:
         """The event as it is stored, or a result that says what is wrong with it."""
         if not isinstance(given, dict):
             fault = Fault(f"/events/{index}", "invalid", _("An event is an object."))
-            return Result(index=index, key="", status=Status.INVALID, faults=[fault])
+            return Result(index=index, key="", outcome=Status.INVALID, faults=[fault])
         wrong: list[tuple[str, str, str]] = []
         for name in () if given.keys() <= FIELDS else given.keys() - FIELDS:
             text = _("This field is not known. Known fields: %(known)s.")
@@ -235,10 +235,10 @@ class _Reader:
         dims = self._labels(given.get("labels"), wrong)
         if wrong or price is None:
             faults = [Fault(f"/events/{index}/{name}", code, text) for name, code, text in wrong]
-            return Result(index=index, key=key, status=Status.INVALID, faults=faults)
+            return Result(index=index, key=key, outcome=Status.INVALID, faults=faults)
         said = f"{meter}\0{sku}\0{quantity}\0{stated}\0{subject}\0{user}\0{dims}"
         return _Row(
-            result=Result(index=index, key=key, status=Status.STORED),
+            result=Result(index=index, key=key, outcome=Status.STORED),
             meter=price.meter,
             sku=price.sku,
             price_id=price.id,

@@ -337,7 +337,7 @@ def test_eight_senders_of_the_same_batch_store_it_once_and_never_lock_each_other
         thread.start()
     for thread in threads:
         thread.join(timeout=120)
-    said = [one.status for results in found for one in results]
+    said = [one.outcome for results in found for one in results]
     assert said.count(ingest.Status.STORED) == 200 and said.count(ingest.Status.DUPLICATE) == 1400
     assert stored(tenant).count() == 200
     assert UsageHour.objects.filter(tenant=tenant).aggregate(sum=Sum("quantity"))["sum"] == 200
