@@ -53,8 +53,12 @@ def run(fd: int) -> int:
                 if not packet:
                     return 0
                 out, err, news = files
+                parent = os.getpid()
                 pid = os.fork()
                 if pid == 0:
+                    die_with_parent()
+                    if os.getppid() != parent:
+                        os._exit(1)  # the zygote died before Linux was asked to end us with it
                     signal.set_wakeup_fd(-1)
                     orders.close()
                     for other in (wake_in, wake_out, news, *told.values()):
