@@ -23,10 +23,10 @@ A payload is the JSON body of a v2 infer request as it came; or the five bytes `
     P  rows for humans; the head: its type   E  texts to embed, as the OpenAI API asks for it
     X  forget the request whose id is the head's length: its caller has gone; never answered
 
-Status 100: a piece of a stream, more follow. 200: the answer or its last piece; for `ready`, the v2 model metadata. 206: 4 bytes that say where the JSON of the body ends
-and its binary tensors begin, then the body. 400: not a request. 422: a value the model cannot take, {"error":
-text, "pointer": "/inputs/0/shape"}. 500: the model failed. 503: stopping, or too many rows wait. 504: its turn
-came too late.
+Status 100: a piece of a stream, more follow. 200: the answer or its last piece; for `ready`, the v2 model
+metadata. 206: 4 bytes that say where the JSON of the body ends and its binary tensors begin, then the body.
+400: not a request. 422: a value the model cannot take, {"error": text, "pointer": "/inputs/0/shape"}. 500: the
+model failed. 503: stopping, or too many rows wait. 504: its turn came too late.
 
 Batching has no timer. Requests that arrive in one turn of the event loop run together; while a batch runs,
 more queue up and are the next batch, up to ROW_CAP rows. Each is checked before it is queued, so that a bad

@@ -137,7 +137,11 @@ THEIRS: set[str] = {
 }  # fmt: skip
 # The address holds a secret that the stranger does not have.
 SECRET: set[str] = {
-    "billing:stripe_message","tenants:invitation_accept", "tenants:magic_login", "api:invitation-accept"}
+    "billing:stripe_message",
+    "tenants:invitation_accept",
+    "tenants:magic_login",
+    "api:invitation-accept",
+}
 # Staff of the installation only.
 STAFF: set[str] = {
     "billing:report_accounts",
@@ -146,7 +150,14 @@ STAFF: set[str] = {
     "api:report-costs", "api:report-finance",
 }  # fmt: skip
 # Says nothing of any tenant.
-OPEN: set[str] = {"console:errors", "console:favicon", "console:health_live", "console:health_ready", "api-schema", "api-docs"}
+OPEN: set[str] = {
+    "console:errors",
+    "console:favicon",
+    "console:health_live",
+    "console:health_ready",
+    "api-schema",
+    "api-docs",
+}
 
 
 def routes(patterns: Any = None, namespace: str = "", prefix: str = "") -> dict[str, str]:

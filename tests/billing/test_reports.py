@@ -364,4 +364,6 @@ def test_the_usage_page_and_the_overview_foretell_the_same(tenant, clock, browse
     use(tenant, 70_000_000, "k")  # 1,400.00
     clock.to("2026-03-11 00:00:00")
     for page in ("/usage/", "/usage/overview"):
-        assert "$6,300.00" in browser_of(ana).get(page).content.decode(), page  # 1,400 in 6 days: 21 more of 233.33
+        assert "$6,300.00" in browser_of(ana).get(page).content.decode(), (
+            page
+        )  # 1,400 in 6 days: 21 more of 233.33

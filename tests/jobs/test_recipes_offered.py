@@ -204,7 +204,9 @@ def test_the_form_asks_for_privacy_under_advanced(browser_of, ben, shop):
 
 
 def test_no_column_looks_chosen_that_nobody_chose(browser_of, ben, tenant):
-    numbers = [{"name": f"n{at}", "type": "number", "missing": 0, "distinct": 40, "top": []} for at in range(3)]
+    numbers = [
+        {"name": f"n{at}", "type": "number", "missing": 0, "distinct": 40, "top": []} for at in range(3)
+    ]
     plain = make_version(tenant, profile={"columns": numbers}, name="numbers")
     data = posted(plain, recipe="recommendation", label="")
     html = browser_of(ben).post(reverse("jobs:job_new_data"), data).content.decode()

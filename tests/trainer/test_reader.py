@@ -38,9 +38,7 @@ def test_a_transformer_beats_the_majority_and_one_block_of_it_is_many_times_smal
         tmp_path,
         Recipe.READER,
         DataSpec(path="data/table.jsonl", format="jsonl", label="topic", text="text"),
-        compression=CompressionSpec(
-            methods=(Method.STRUCTURED, Method.WEIGHTS4), max_accuracy_drop=0.3
-        ),
+        compression=CompressionSpec(methods=(Method.STRUCTURED, Method.WEIGHTS4), max_accuracy_drop=0.3),
         epochs=12,
         batch_size=16,
         holdout=0.3,
