@@ -12,6 +12,8 @@ import pytest
 from django.conf import settings
 from django.core.cache import cache
 from django.test import Client, override_settings
+from playwright.sync_api import Page
+from pytest_django.live_server_helper import LiveServer
 from rest_framework.test import APIClient
 
 from console.celery import app as celery_app
@@ -20,6 +22,7 @@ from tenants.actor import Actor
 from tenants.http import actor_from_user
 from tenants.models import Tenant, User
 from tests import factories
+from tests.browser import open_browser, open_page
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -117,3 +120,20 @@ def api_of() -> factories.ApiOf:
         return client
 
     return with_token
+
+
+@pytest.fixture
+def page(live_server: LiveServer, ana: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """A real Chromium in which Ana is signed in, at a server of this test."""
+    # Playwright runs a loop in this thread, and Django takes that for a server that must not block
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    client = Client()
+    client.force_login(ana, backend="django.contrib.auth.backends.ModelBackend")
+    with open_browser() as browser, open_page(browser, live_server.url) as opened:
+        opened.context.add_cookies(
+            [
+                {"name": name, "value": one.value, "url": live_server.url}
+                for name, one in client.cookies.items()
+            ]
+        )
+        yield opened

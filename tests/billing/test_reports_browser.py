@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from django.test import Client
 from playwright.sync_api import Page, expect
 
 from billing.services import ingest
-from tenants.models import Tenant, User
-from tests.browser import open_browser, open_page
+from tenants.models import Tenant
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.browser]
-
-
-@pytest.fixture
-def page(live_server: Any, ana: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    # Playwright runs a loop in this thread, and Django takes that for a server that must not block
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    client = Client()
-    client.force_login(ana, backend="django.contrib.auth.backends.ModelBackend")
-    with open_browser() as browser, open_page(browser, live_server.url) as opened:
-        cookies = [
-            {"name": name, "value": one.value, "url": live_server.url} for name, one in client.cookies.items()
-        ]
-        opened.context.add_cookies(cookies)  # type: ignore[arg-type]
-        yield opened
 
 
 def test_costs_are_grouped_charted_followed_and_downloaded(page: Page, tenant: Tenant) -> None:

@@ -6,10 +6,8 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from django.test import Client
 from playwright.sync_api import Page, expect
 
 from jobs import routes
@@ -17,7 +15,6 @@ from jobs.models import Endpoint, Replica, Sample
 from tenants.actor import Actor
 from tenants.models import Tenant, User
 from tests import factories
-from tests.browser import open_browser, open_page
 from tests.jobs import factories_endpoints as make
 from tests.jobs.factories_endpoints import Caller, make_endpoint, make_model_version, until
 
@@ -29,20 +26,6 @@ def kept(tmp_path: Path) -> Iterator[subprocess.Popen]:
     with make.keeper(tmp_path) as process:
         yield process
     make.forget_routes()
-
-
-@pytest.fixture
-def page(live_server: Any, ana: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    # Playwright runs a loop in this thread, and Django takes that for a server that must not block
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-    client = Client()
-    client.force_login(ana, backend="django.contrib.auth.backends.ModelBackend")
-    with open_browser() as browser, open_page(browser, live_server.url) as opened:
-        cookies = [
-            {"name": name, "value": one.value, "url": live_server.url} for name, one in client.cookies.items()
-        ]
-        opened.context.add_cookies(cookies)  # type: ignore[arg-type]
-        yield opened
 
 
 def test_trying_a_canary_promotion_and_rollback_in_the_browser(
