@@ -101,7 +101,7 @@ class Load:
         advice = math.ceil(self._mean(now - bounds.up_after_s) / bounds.target)
         self._advice.append((now, advice))
         rush = self._mean(now - PANIC_S)
-        if rush > PANIC_AT * bounds.target * replicas:
+        if rush >= PANIC_AT * bounds.target * replicas:
             advice = max(advice, math.ceil(rush / bounds.target))
         if advice <= replicas:
             # down only as far as the whole window agrees, and not before there is a whole window

@@ -46,8 +46,8 @@ def test_never_beyond_the_most_nor_below_the_fewest() -> None:
 def test_workers_leave_only_when_a_whole_window_agrees() -> None:
     load = Load(began=0, last_request=0)
     assert run(load, bounds(), 4, [1.0] * 55) == 4
-    assert run(load, bounds(), 4, [16.0] + [1.0] * 10, start=55) == 4
-    assert run(load, bounds(), 4, [1.0] * 80, start=66) == 1
+    assert run(load, bounds(), 4, [16.0] * 5 + [1.0] * 10, start=55) == 4  # the burst is still in the window
+    assert run(load, bounds(), 4, [1.0] * 80, start=70) == 1
 
 
 def test_without_a_request_it_sleeps_after_its_time_and_only_if_it_may() -> None:
