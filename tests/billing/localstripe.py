@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -23,6 +24,14 @@ def environment(folder: Path) -> Path:
     if named := os.environ.get("TAUON_LOCALSTRIPE"):
         return Path(named)
     python = folder / "bin" / "python"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side, and one makes it for all
+        _install(python, folder)
+    return python
+
+
+def _install(python: Path, folder: Path) -> None:
     if not (folder / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=300)
         done = subprocess.run(
@@ -35,7 +44,6 @@ def environment(folder: Path) -> Path:
         if done.returncode:
             pytest.skip(f"localstripe cannot be installed here: {done.stderr[-200:]}")
         (folder / "installed").write_text(VERSION)
-    return python
 
 
 @contextmanager
