@@ -12,7 +12,7 @@ class InvoiceStatus(models.TextChoices):
     DRAFT = "draft", _("Draft")  # lines are still being written; only inside the transaction that finalizes
     FINALIZED = "finalized", _("Finalized")  # draft -> finalized: numbered and frozen
     PAID = "paid", _("Paid")  # finalized -> paid: payments, credit and notes cover it
-    VOID = "void", _("Void")  # finalized -> void: taken back as a whole; its usage is billed anew
+    VOID = "void", _("Void")  # finalized | paid -> void: taken back as a whole; its usage is billed anew
 
 
 class PaymentStatus(models.TextChoices):
@@ -36,7 +36,8 @@ INVOICE = Lifecycle(
             InvoiceStatus.DRAFT: [],
             InvoiceStatus.FINALIZED: [InvoiceStatus.DRAFT],
             InvoiceStatus.PAID: [InvoiceStatus.FINALIZED],
-            InvoiceStatus.VOID: [InvoiceStatus.FINALIZED],
+            # paid by credit alone: the credit goes back. Once money came in, `void` refuses
+            InvoiceStatus.VOID: [InvoiceStatus.FINALIZED, InvoiceStatus.PAID],
         }
     ),
 )

@@ -316,3 +316,15 @@ def test_eight_threads_grant_one_key_once():
     assert CreditGrant.objects.count() == 1
     assert ledger.balance(tenant, AccountKind.CASH, "USD") == 5
     assert reconcile.check(tenant) == []
+
+
+def test_an_invoice_that_credit_alone_paid_can_be_voided_and_its_credit_is_back(tenant, clock, as_staff):
+    clock.to("2026-03-10 12:00:00")
+    lot = grant(as_staff, tenant, 10)
+    use(tenant, 100, "a")
+    clock.to("2026-04-01 00:00:00")
+    invoice = invoices.finalize(as_staff, tenant, MARCH)
+    assert (invoice.status, invoice.due) == ("paid", 0)
+    assert invoices.void(as_staff, invoice, reason="wrong buyer").is_void
+    assert left(lot) == [10]
+    assert reconcile.check(tenant) == []
