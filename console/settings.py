@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
         "JobStatus": "jobs.states.JobStatus",
         "EndpointStatus": "jobs.states.EndpointStatus",
         "InvoiceStatus": "billing.states.InvoiceStatus",
+        "AlertMetric": "jobs.models.traffic.AlertMetric",
     },
 }
 

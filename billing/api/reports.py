@@ -63,13 +63,13 @@ class AmountsOut(serializers.Serializer):
     tax = DecimalText()
 
 
-class KeyOut(serializers.Serializer):
+class GroupKeyOut(serializers.Serializer):
     key = serializers.CharField()
     vars()["label"] = serializers.CharField()
 
 
 class CostRowOut(AmountsOut):
-    groups = KeyOut(many=True)
+    groups = GroupKeyOut(many=True)
     quantity = DecimalText(allow_null=True, help_text="In the natural unit, where there is one unit.")
     unit = serializers.CharField(allow_null=True)
 
