@@ -357,4 +357,8 @@ def test_revisions_roll_without_a_failed_request(
                 thread.join()
     assert {status for status, _label in seen} == {200}, seen
     ready = Replica.objects.filter(revision__endpoint=endpoint, status="ready")
-    assert [one.revision.number for one in ready.select_related("revision")] == [3]
+    until(
+        lambda: list(ready.values_list("revision__number", flat=True)) == [3],
+        30,
+        "retires the revisions before",
+    )
