@@ -55,3 +55,15 @@ def test_serving_and_measuring_never_import_torch() -> None:
     light = imported_after("trainer.serve", "trainer.evaluate", "trainer.__main__")
     assert "onnxruntime" in light
     assert light.isdisjoint({"torch", "onnx", "onnxscript", "sklearn", "scipy"})
+
+
+def test_the_runtime_collects_nothing_about_its_use(tmp_path: Path) -> None:
+    """ONNX Runtime keeps what it would send in the home of its user; it must not even make the file."""
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "import trainer.bundle, onnxruntime; print(onnxruntime.get_device())"],
+        env=environment() | {"HOME": str(home)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
