@@ -37,12 +37,8 @@ class NewPrice(forms.ModelForm):  # type: ignore[type-arg]
         return start
 
 
-@admin.register(PriceVersion)
-class PriceVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    form = NewPrice
-    list_display = ["meter", "sku", "unit_price", "currency", "unit", "valid_from", "valid_to"]
-    list_filter = ["meter", "currency"]
-    ordering = ["meter", "sku", "-valid_from"]
+class AddedOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that may be seen and added by whoever manages prices, and changed or deleted by nobody."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return _may(request)
@@ -55,6 +51,14 @@ class PriceVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(PriceVersion)
+class PriceVersionAdmin(AddedOnly):
+    form = NewPrice
+    list_display = ["meter", "sku", "unit_price", "currency", "unit", "valid_from", "valid_to"]
+    list_filter = ["meter", "currency"]
+    ordering = ["meter", "sku", "-valid_from"]
 
     def save_model(self, request: HttpRequest, obj: PriceVersion, form: NewPrice, change: bool) -> None:
         made = prices.set_price(
@@ -68,24 +72,12 @@ class PriceVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Meter)
-class MeterAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class MeterAdmin(AddedOnly):
     """Meters are data: added here and priced beside it. What was counted in a unit keeps it, so no changes."""
 
     list_display = ["key", "title", "unit", "natural_unit", "natural_size"]
     fields = ["key", "title", "unit", "natural_unit", "natural_size"]
     ordering = ["key"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return _may(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _may(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(CostRate)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from billing import clock as billing_clock
-from billing.models import Allocation
-from billing.services import metering
+from billing.models import Allocation, Invoice
+from billing.months import Month
+from billing.services import invoices, metering
 from tenants.actor import Actor
 from tenants.http import actor_from_user
 from tenants.models import Tenant, User
@@ -74,3 +75,13 @@ def staff(db: None) -> User:
 @pytest.fixture
 def as_staff(staff: User) -> Actor:
     return actor_from_user(staff)
+
+
+@pytest.fixture
+def invoice(tenant: Tenant, clock: TestClock, as_staff: Actor, hold: Callable[..., Allocation]) -> Invoice:
+    """10.00 of March 2026, due on 15 April."""
+    held = hold(units=4)
+    clock.on(hours=1)
+    metering.close_allocation(held.pk, fence="f1", reason="done")
+    clock.to("2026-04-01 00:00:00")
+    return invoices.finalize(as_staff, tenant, Month(2026, 3))

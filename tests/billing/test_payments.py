@@ -14,7 +14,6 @@ from billing.services import (
     accounts,
     budgets,
     dunning,
-    invoices,
     ledger,
     metering,
     notes,
@@ -26,16 +25,6 @@ from billing.services.metering import Verdict
 from tenants.errors import Conflict, Forbidden, Invalid
 
 MARCH = Month(2026, 3)
-
-
-@pytest.fixture
-def invoice(tenant, clock, as_staff, hold):
-    """10.00, due on 15 April 2026."""
-    held = hold(units=4)
-    clock.on(hours=1)
-    metering.close_allocation(held.pk, fence="f1", reason="done")
-    clock.to("2026-04-01 00:00:00")
-    return invoices.finalize(as_staff, tenant, MARCH)
 
 
 def pay(as_staff, invoice, amount, key="p", reference="bank"):

@@ -18,7 +18,7 @@ from django.conf import settings as django_settings
 
 from billing.models import AccountKind, CreditGrant, Payment, ProviderEvent
 from billing.months import Month
-from billing.services import accounts, invoices, ledger, metering, notes, payments, reconcile
+from billing.services import accounts, ledger, notes, payments, reconcile
 from billing.services.stripe_provider import major, minor
 from billing.states import PaymentStatus
 from tenants.errors import Conflict, Invalid, Unavailable
@@ -42,16 +42,6 @@ def api(stripe_url, settings):
     settings.STRIPE_KEY, settings.STRIPE_WEBHOOK_SECRET = "sk_test_12345", SECRET
     settings.STRIPE_API = stripe_url
     return stripe.StripeClient("sk_test_12345", base_addresses={"api": stripe_url})
-
-
-@pytest.fixture
-def invoice(tenant, clock, as_staff, hold):
-    """10.00 of March 2026."""
-    held = hold(units=4)
-    clock.on(hours=1)
-    metering.close_allocation(held.pk, fence="f1", reason="done")
-    clock.to("2026-04-01 00:00:00")
-    return invoices.finalize(as_staff, tenant, MARCH)
 
 
 def card(api, tenant, as_staff, number):
