@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import httpx
@@ -178,19 +179,20 @@ def test_a_worker_that_hangs_means_504(bundle: Path, sockets: Path, tmp_path: Pa
 
 def test_a_full_queue_is_refused_at_once(bundle: Path, sockets: Path, tmp_path: Path) -> None:
     house = House(bundle)
-    limits = {"deadline_ms": 1500, "max_in_flight": 1}
+    limits = {"deadline_ms": 20_000, "max_in_flight": 1}
     with make.worker(bundle, sockets / "q") as worker, make.gateway(tmp_path, **limits) as process:
         house.route(workers=[str(sockets / "q" / "s")])
         house.announce()
         house.url = process.url
         until(lambda: house.post().status_code == 200, what="the first answer")
         os.kill(worker.pid, signal.SIGSTOP)
-        waiting = threading.Thread(target=house.post)
-        waiting.start()
-        refused = until(lambda: (r := house.post()).status_code == 503 and r, 5, "the refusal")
-        os.kill(worker.pid, signal.SIGCONT)
-        waiting.join()
+        with ThreadPoolExecutor(2) as pool:  # whichever comes first waits; the other one is refused
+            both = [pool.submit(house.post) for _ in range(2)]
+            refused = next(as_completed(both)).result()
+            os.kill(worker.pid, signal.SIGCONT)
+        assert refused.status_code == 503
         assert (refused.json()["code"], refused.headers["retry-after"]) == ("queue_full", "1")
+        assert [one.result().status_code for one in both].count(503) == 1
 
 
 def test_a_request_whose_worker_dies_is_answered_by_another(
