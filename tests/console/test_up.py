@@ -115,6 +115,7 @@ def test_what_a_killed_run_left_is_ended_and_nothing_of_other_folders(tmp_path):
 @pytest.mark.slow
 @pytest.mark.chaos
 def test_a_killed_run_is_cleared_by_the_next_and_a_closed_terminal_leaves_nothing():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the children would rightly not hear of it
     stack = Stack()
     try:
         stack.start("--port", str(up.free_port("127.0.0.1", 0)))
