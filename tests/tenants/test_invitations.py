@@ -109,6 +109,7 @@ def test_a_demotion_ends_the_invitations_that_are_now_above_it(as_ana, ana, dan,
     as_zoe = actor_from_user(zoe)
     owner, member = invite(as_zoe, "dan@example.org", "owner"), invite(as_zoe, "eve@example.org", "member")
     tenants.change_role(as_ana, membership_of(zoe, tenant), role="admin")
+    assert [one.email for one in Invitation.objects.exclude(revoked_at=None)] == ["dan@example.org"]
     with pytest.raises(service.InvitationOver):
         service.accept_invitation(actor_from_user(dan), owner)
     service.accept_invitation(actor_from_user(make_user("eve@example.org")), member)
