@@ -11,6 +11,7 @@ from django.forms.utils import ErrorDict
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from jobs import spec_labels
 from jobs.forms_columns import RECIPES, ColumnFields
 from jobs.forms_training import TrainingFields, initial_training
 from jobs.models import DatasetVersion
@@ -49,6 +50,7 @@ POINTERS = {
     "/limits/max_time_s": "max_minutes",
     "/limits/max_spend": "max_spend",
     "/compression/methods": "methods",
+    "/labels": "labels",
     "/training/early_stopping/metric": "watched_metric",
     "/training/early_stopping": "patience",
 }
@@ -119,6 +121,10 @@ class JobForm(ColumnFields, TrainingFields):
         label=_("Publish to endpoint"), required=False, max_length=40,
         help_text=_("An address such as digits. The chosen variant goes there when the job has succeeded."),
     )  # fmt: skip
+    labels = forms.CharField(
+        label=_("Labels"), required=False, max_length=1200,
+        help_text=_("Such as team=vision, project=churn. Costs are asked and budgets are counted by them."),
+    )  # fmt: skip
 
     def __init__(
         self, actor: Actor, *args: Any, extra_version: DatasetVersion | None = None, **options: Any
@@ -151,6 +157,13 @@ class JobForm(ColumnFields, TrainingFields):
             self.version = self.versions[0]
         self.offer_columns(self.version.profile.get("columns", []) if self.version else [])
 
+    def clean_labels(self) -> str:
+        text: str = self.cleaned_data["labels"]
+        keys = [key for key, _value in spec_labels.split(text)]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise forms.ValidationError(_("%(key)s is there twice.") % {"key": twice[0]})
+        return text
+
     def spec_data(self) -> dict[str, Any]:
         """What the fields say, as the JSON that the API takes. Call it on a valid form."""
         said = self.cleaned_data
@@ -176,6 +189,7 @@ class JobForm(ColumnFields, TrainingFields):
             "compression": {name: said[name] for name in ("methods", "max_accuracy_drop", "sparsity")},
             "model_name": said["model_name"] or None,
             "publish_to": said["publish_to"] or None,
+            "labels": dict(spec_labels.split(said["labels"])),
         }  # fmt: skip
 
     def forget_errors(self) -> None:
@@ -198,12 +212,13 @@ class JobForm(ColumnFields, TrainingFields):
 
 
 class JobFilter(forms.Form):
-    """The list's search and status; both live in the address."""
+    """The list's search, status and label; all live in the address."""
 
     q = forms.CharField(required=False, label=_("Search"), max_length=120)
     status = forms.ChoiceField(
         required=False, label=_("Status"), choices=[("", _("All")), *JobStatus.choices]
     )
+    label = forms.CharField(required=False, label=_("Label"), max_length=120)
 
 
 def newest_versions(actor: Actor, recipe: Recipe, *, text: str = "") -> list[DatasetVersion]:
@@ -248,6 +263,7 @@ def initial_of(spec: dict[str, Any]) -> dict[str, Any]:
         **initial_training(spec.get("training", {})),
         **spec.get("resources", {}),
         **spec.get("compression", {}),
+        "labels": spec_labels.written(spec.get("labels") or {}),
         "max_minutes": limits.get("max_time_s", 3600) / 60,
         "max_spend": limits.get("max_spend"),
     }

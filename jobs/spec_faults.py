@@ -60,7 +60,7 @@ class Section:
             if name not in self.known:
                 known = ", ".join(self.known)
                 text = _("This field is not known. Known fields: %(known)s.") % {"known": known}
-                self.fault(_escape(str(name)), "unknown_field", text)
+                self.fault(shown_key(name), "unknown_field", text)
 
     def text(self, name: str, *, most: int, required: bool = True, tidy: bool = True) -> str:
         raw = self.take(name)
@@ -133,5 +133,6 @@ def _shown(value: Any) -> str:
     return repr(value)[:60]
 
 
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")[:80]
+def shown_key(name: object) -> str:
+    """A key of somebody else's object as a part of a JSON pointer."""
+    return str(name).replace("~", "~0").replace("/", "~1")[:80]

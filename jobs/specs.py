@@ -17,6 +17,7 @@ from jobs.compute import backend
 from jobs.models import DatasetVersion
 from jobs.spec_data import MIN_ROWS, Columns, find_version, read_columns
 from jobs.spec_faults import Faults, Section
+from jobs.spec_labels import read_labels
 from jobs.spec_training import check_privacy, read_min_processes, read_training
 from tenants import quotas
 from tenants.actor import Actor
@@ -65,6 +66,7 @@ class JobSpec:
     compression: CompressionSpec
     model_name: str | None
     publish_to: str | None
+    labels: Mapping[str, str]
     version: DatasetVersion = field(repr=False, compare=False)
 
     @classmethod
@@ -88,6 +90,7 @@ class JobSpec:
             "compression": _compression(parts["compression"]),
             "model_name": top.text("model_name", most=120, required=False) or None,
             "publish_to": _publish_to(top),
+            "labels": read_labels(top),
         }
         rows = version.row_count if version is not None else 0
         check_privacy(parts["training"], training, recipe, values["resources"].processes, rows)
@@ -119,6 +122,7 @@ class JobSpec:
             },
             "model_name": self.model_name,
             "publish_to": self.publish_to,
+            "labels": dict(self.labels),
         }  # fmt: skip
 
 

@@ -39,7 +39,9 @@ class JobList(generics.ListAPIView):
 
     def get_queryset(self) -> QuerySet[Job]:
         params = self.request.query_params
-        rows = service.search_jobs(actor_of(self.request), text=params.get("q", ""))
+        rows = service.search_jobs(
+            actor_of(self.request), text=params.get("q", ""), label=params.get("label", "")
+        )
         if status := params.get("status"):
             if status not in JobStatus.values:
                 raise bad_parameter("status", _("One of %(known)s.") % {"known": ", ".join(JobStatus.values)})
@@ -53,10 +55,11 @@ class JobList(generics.ListAPIView):
         parameters=[
             OpenApiParameter("status", OpenApiTypes.STR, enum=JobStatus.values),
             OpenApiParameter("q", OpenApiTypes.STR, description="Part of the name or recipe, or a whole id."),
+            OpenApiParameter("label", OpenApiTypes.STR, description="`team=vision`; `team`: any value of it."),
         ],
     )
     def get(self, request: Request) -> Response:
-        refuse_unknown(request, {"status", "q"} | _PAGING)
+        refuse_unknown(request, {"status", "q", "label"} | _PAGING)
         actor = actor_of(request)
         if not actor.may("jobs.view") and not Job.objects.visible_to(actor).exists():
             require(actor, "jobs.view")

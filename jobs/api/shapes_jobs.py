@@ -122,6 +122,11 @@ class JobIn(serializers.Serializer):
     publish_to = serializers.CharField(
         required=False, allow_null=True, help_text="Address of an endpoint that gets the chosen variant."
     )
+    labels = serializers.DictField(
+        child=serializers.CharField(max_length=63),
+        required=False,
+        help_text="At most 10, such as team: vision. Costs are asked and budgets are counted by them.",
+    )
 
 
 class EstimateLineOut(serializers.Serializer):
@@ -197,6 +202,7 @@ class JobOut(serializers.ModelSerializer):
     status = serializers.ChoiceField(choices=JobStatus.values, read_only=True)
     reason = serializers.CharField(read_only=True)
     reason_text = serializers.CharField(read_only=True)
+    labels = serializers.SerializerMethodField()
     attempt = serializers.SerializerMethodField()
     cost = serializers.SerializerMethodField(help_text="Decimal string, up to now.")
     currency = serializers.SerializerMethodField()
@@ -208,10 +214,13 @@ class JobOut(serializers.ModelSerializer):
         model = Job
         fields = [
             "id", "name", "recipe", "status", "reason", "reason_text", "error", "waiting_for", "spec",
-            "dataset_version", "phase", "step", "total_steps", "epoch", "eta_s", "attempt", "last_seq",
+            "labels", "dataset_version", "phase", "step", "total_steps", "epoch", "eta_s", "attempt", "last_seq",
             "cost", "currency", "estimate_low", "estimate_high", "model_version", "created_by",
             "created_at", "started_at", "finished_at",
         ]  # fmt: skip
+
+    def get_labels(self, job: Job) -> dict[str, str]:
+        return job.spec.get("labels") or {}
 
     def get_attempt(self, job: Job) -> int:
         known: int | None = getattr(job, "attempt_count", None)  # lists bring it along

@@ -17,6 +17,7 @@ from billing.models import Allocation, UsageDay
 from billing.services import budgets, prices, reports
 from jobs.models import DatasetVersion, Job, JobEvent
 from jobs.models.jobs import STATUS_KIND, Draft
+from jobs.spec_labels import as_filter
 from jobs.specs import JobSpec
 from jobs.states import JobStatus, Reason
 from tenants import audit, outbox
@@ -42,6 +43,7 @@ PER_ROW_S = {
 }
 PER_STEP_S = 1.5e-3
 GPU_SPEED = 8
+LABELLED = 500  # newest jobs whose labels are offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,10 @@ def submit_job(actor: Actor, spec: JobSpec) -> Job:
     estimate = estimate_job(actor, spec)
     assert actor.tenant is not None
     budgets.ensure_can_spend(
-        actor.tenant, high_estimate=estimate.high, user_label=actor.user.email if actor.user else ""
+        actor.tenant,
+        high_estimate=estimate.high,
+        user_label=actor.user.email if actor.user else "",
+        labels=spec.labels,
     )
     with transaction.atomic():
         # a dataset archived in the meantime is not taken any more
@@ -220,9 +225,22 @@ def costs_of(jobs: Iterable[Job]) -> dict[str, Decimal]:
     return found
 
 
-def search_jobs(actor: Actor, *, text: str = "") -> Any:
-    """Jobs the actor may see whose name, id or recipe holds the text, newest first."""
+def known_labels(actor: Actor) -> list[str]:
+    """Every `key=value` among the newest jobs the actor may see, in order: what a list is narrowed to."""
+    newest = Job.objects.visible_to(actor).exclude(spec__labels={}).filter(spec__has_key="labels")
+    specs = newest.order_by("-created_at").values_list("spec__labels", flat=True)[:LABELLED]
+    return sorted({f"{key}={value}" for labels in specs for key, value in (labels or {}).items()})
+
+
+def search_jobs(actor: Actor, *, text: str = "", label: str = "") -> Any:
+    """Jobs the actor may see whose name, id or recipe holds the text and that have the label, newest first.
+
+    `label` is `team=vision`, or `team` for any value of it. What no label can be finds nothing.
+    """
     rows = Job.objects.visible_to(actor).select_related("created_by", "dataset_version__dataset", "tenant")
     if text := text.strip():
         rows = rows.filter(Q(name__icontains=text) | Q(public_id=text) | Q(recipe__icontains=text))
+    if label := label.strip():
+        wanted = as_filter(label)
+        rows = rows.none() if wanted is None else rows.filter(**wanted)
     return rows.order_by("-created_at", "-id")

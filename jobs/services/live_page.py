@@ -11,6 +11,7 @@ from jobs.models import Attempt, Job, JobEvent, ModelVersion
 from jobs.said import said
 from jobs.services import curves
 from jobs.services.progress import PHASES, event_row, in_words
+from jobs.spec_labels import written
 from jobs.states import Reason
 from jobs.words import QUALITIES, quality_label, quality_of, recipe_label
 from trainer.contract import EventKind, Quality
@@ -96,6 +97,7 @@ def facts(job: Job) -> list[tuple[str, Any]]:
         (_("Optimizer"), hyper.get("optimizer", "–")),
         (_("Precision"), spec.get("resources", {}).get("precision", "–")),
         (_("Compression"), ", ".join(compression.get("methods", [])) or _("none")),
+        (_("Labels"), written(spec.get("labels") or {}) or _("none")),
     ]
 
 

@@ -88,6 +88,7 @@ def _place(job: Job, decision: Decision, capacity: Capacity) -> None:
     if decision.gpus:
         held.append(("train.gpu", len(decision.gpus)))
     user_label = job.created_by.email if job.created_by else ""
+    labels = job.spec.get("labels") or {}
     first = [(meter, "standard", units, HELD_S) for meter, units in held]
     hold = budgets.reserve(
         job.tenant,
@@ -95,6 +96,7 @@ def _place(job: Job, decision: Decision, capacity: Capacity) -> None:
         amount=min(job.estimate_high, prices.estimate(items=first, tenant=job.tenant)),
         high_estimate=job.estimate_high,
         user_label=user_label,
+        labels=labels,
     )
     attempt.allocations = [
         metering.open_allocation(
@@ -105,6 +107,7 @@ def _place(job: Job, decision: Decision, capacity: Capacity) -> None:
             subject=job.public_id,
             subject_title=job.name,
             user_label=user_label,
+            labels=labels,
             fence=fence,
             lease_s=settings.LEASE_S,
             hold=hold,

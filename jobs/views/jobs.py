@@ -53,7 +53,7 @@ def job_list(request: Request) -> HttpResponse:
         require(actor, "jobs.view")
     form = JobFilter(request.GET)
     chosen = form.cleaned_data if form.is_valid() else {}
-    found = service.search_jobs(actor, text=chosen.get("q", ""))
+    found = service.search_jobs(actor, text=chosen.get("q", ""), label=chosen.get("label", ""))
     counts = dict(found.order_by().values_list("status").annotate(n=Count("id")))
     rows = found.filter(status=chosen["status"]) if chosen.get("status") else found
     page = Paginator(rows, 25).get_page(request.GET.get("page"))
@@ -65,6 +65,8 @@ def job_list(request: Request) -> HttpResponse:
         "chips": _chips(chosen, counts),
         "q": chosen.get("q", ""),
         "status": chosen.get("status", ""),
+        "label": chosen.get("label", ""),
+        "labels": [] if request.htmx else service.known_labels(actor),
         "query": "".join(f"{urlencode({name: value})}&" for name, value in chosen.items() if value),
         "any_jobs": bool(counts) or Job.objects.visible_to(actor).exists(),
         "may_submit": actor.may("jobs.submit"),
@@ -275,7 +277,8 @@ def _chips(chosen: dict[str, Any], counts: dict[str, int]) -> list[dict[str, Any
         count = counts.get(value, 0) if value else sum(counts.values())
         if value and not count and chosen.get("status") != value:
             continue
-        query = urlencode({key: one for key, one in (("q", chosen.get("q")), ("status", value)) if one})
+        kept = {"q": chosen.get("q"), "status": value, "label": chosen.get("label")}
+        query = urlencode({key: one for key, one in kept.items() if one})
         active = (chosen.get("status") or "") == value
         chips.append({"label": label, "count": count, "url": f"?{query}", "active": active})
     return chips
