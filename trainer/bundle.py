@@ -51,6 +51,8 @@ class Bundle:
         self.inputs: list[dict[str, Any]] = description["inputs"]
         self.outputs: list[dict[str, Any]] = description["outputs"]
         self.output_names = tuple(item["name"] for item in self.outputs)
+        # what the training rows looked like (trainer.gauges); None for models made before it was kept
+        self.profile: dict[str, Any] | None = description.get("profile")
         # probabilities and the likeliest class, nothing more: what most models answer, and the quickest way
         self.is_plain = type(self.recipe.TASK) is Classification
 
@@ -117,8 +119,9 @@ def write_bundle(
     classes: Sequence[str],
     transform: Mapping[str, Any],
     sample: Columns,
+    profile: Mapping[str, Any] | None = None,
 ) -> None:
-    """Describe the model files that already lie in `folder`."""
+    """Describe the model files that already lie in `folder`. `profile`: of the training rows, if there is one."""
     files = [name for name in (ONNX_FILE, SAFETENSORS_FILE) if (folder / name).is_file()]
     inputs = recipe(recipe_name).signature(transform)
     description = {
@@ -132,6 +135,8 @@ def write_bundle(
         "sha256": {name: sha256_of(folder / name) for name in files},
         "sample": {item["name"]: _json_column(sample[item["name"]]) for item in inputs},
     }
+    if profile is not None:
+        description["profile"] = dict(profile)
     write_durably(folder / BUNDLE_FILE, json.dumps(description, ensure_ascii=False, indent=1).encode())
 
 

@@ -195,7 +195,7 @@ def _parts(body: bytes, kind: str) -> list[tuple[str, bytes]]:
 
 
 def _request(columns: Columns, rows: int, bundle: Bundle) -> Request:
-    return Request(rows=rows, encoded=bundle.encode(columns), plain=True)
+    return Request(rows=rows, encoded=bundle.encode(columns), plain=True, columns=columns)
 
 
 def _escaped(name: str) -> str:

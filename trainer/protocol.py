@@ -45,6 +45,7 @@ class Request(msgspec.Struct, kw_only=True):
     outputs: tuple[Output, ...] = ()
     plain: bool = False  # answered in the words of `predict`, not of v2
     within_s: float | None = None  # the caller's own deadline
+    columns: Columns = {}  # the rows as they came, for what is counted of them (trainer.watch)
 
 
 class Results:
@@ -113,6 +114,7 @@ def parse_request(body: bytes, bundle: Bundle, *, json_bytes: int | None = None)
         rows=rows,
         encoded=bundle.encode(columns),
         within_s=_within(parameters.get("timeout")),
+        columns=columns,
     )
 
 
@@ -223,7 +225,8 @@ def _quick(body: bytes, bundle: Bundle) -> Request | None:
     except (msgspec.MsgspecError, KeyError, IndexError, OverflowError, RecursionError, UnicodeDecodeError):
         return None
     outputs = _USUAL if bundle.is_plain else tuple(Output(name) for name in bundle.output_names)
-    return Request(id=asked.id, outputs=outputs, rows=rows, encoded=bundle.encode(columns))
+    encoded = bundle.encode(columns)
+    return Request(id=asked.id, outputs=outputs, rows=rows, encoded=encoded, columns=columns)
 
 
 def _columns(inputs: object, bundle: Bundle, tail: memoryview) -> tuple[Columns, int]:

@@ -98,7 +98,7 @@ def serve(config: Path) -> int:
         version=str(settings.get("model_version", "1")),
         usual_s=usual_s,
         max_waiting_rows=int(settings.get("max_waiting_rows", MAX_WAITING_ROWS)),
-        watch=Watch(config.with_name("watch.json"), bundle.classes),
+        watch=Watch(config.with_name("watch.json"), bundle.classes, bundle.profile),
     )
     gc.collect()
     gc.freeze()  # what is loaded now stays: the collector need not walk it again
@@ -174,6 +174,7 @@ class Worker:
             print(f"request failed: {error!r}", file=sys.stderr, flush=True)
             connection.answer(number, 500, 0, protocol.refusal("The model could not read these rows."))
             return None
+        self.watch.asked(request.columns, request.rows)
         until = time.monotonic() + within_s if within_s else math.inf
         waiting = _Waiting(request, number, connection, until)
         self._waiting.append(waiting)

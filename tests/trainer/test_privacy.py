@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def test_no_compression_looks_at_the_training_rows_again(finished: Path) -> None
     assert [one.name for one in manifest(finished).variants] == ["original", "int8"]
     said = [event.data["text"] for event in events(finished, EventKind.LOG)]
     assert any(text.startswith("prune is left out") for text in said)
+
+
+def test_a_private_model_tells_nothing_of_what_its_rows_looked_like(finished: Path) -> None:
+    for folder in (finished.parent / "result").glob("*/bundle.json"):
+        assert "profile" not in json.loads(folder.read_text())
 
 
 def test_the_draw_and_the_noise_come_from_a_secret_and_not_from_the_seed(

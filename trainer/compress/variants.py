@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer import optim
+from trainer import gauges, optim
 from trainer.bundle import write_bundle
 from trainer.compress import gate, search
 from trainer.compress.combine import combinations
@@ -216,7 +216,19 @@ def _describe(run: Run, prepared: Prepared, folder: Path) -> None:
         classes=prepared.classes,
         transform=prepared.transform,
         sample=take(prepared.rows.inputs, prepared.split.holdout[:1]),
+        profile=_profile(run, prepared),
     )
+
+
+def _profile(run: Run, prepared: Prepared) -> dict[str, Any] | None:
+    """What the training rows looked like, for telling later how far live ones are from them.
+
+    A private run promises that no row can be told from what it leaves: it leaves no counts.
+    """
+    if run.spec.training.privacy_epsilon is not None:
+        return None
+    rows = take(prepared.rows.inputs, prepared.split.train)
+    return gauges.profile(run.spec.recipe, rows, seed=run.spec.hyperparameters.seed)
 
 
 def _calibration(run: Run, prepared: Prepared) -> Iterator[dict[str, Any]]:
