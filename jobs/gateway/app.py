@@ -18,6 +18,7 @@ from jobs.gateway.frames import Answer
 from jobs.gateway.limits import Limits
 from jobs.gateway.problems import Headers, Problem
 from jobs.gateway.pulse import Pulse
+from jobs.gateway.recorder import Recorder, Seen
 from jobs.gateway.shadows import Shadows
 from jobs.gateway.snapshot import Follower, Route, Snapshot, Token
 from jobs.gateway.usage import UsageLog
@@ -50,6 +51,7 @@ class Gateway:
         self.workers = Workers(lambda: self.behind_answers())
         self.limits = Limits(self.config.redis_url)
         self.usage = UsageLog(self.config.usage_dir, segment_bytes=self.config.segment_bytes)
+        self.recorder = Recorder(self.config.requests_dir)
         self.follower = Follower(self.config, self._on_snapshot)
         await self.follower.start()
         self.pulse = Pulse(self.config.redis_url, self.usage.boot)
@@ -64,6 +66,7 @@ class Gateway:
         await self.workers.close()
         await self.limits.close()
         await self.pulse.close()
+        await self.recorder.close()
         self.usage.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -89,6 +92,7 @@ class Gateway:
             if route is not None
             for address in route.workers
         )
+        self.recorder.follow(snapshot)
         self.on_routes(snapshot)
 
     # -- requests --------------------------------------------------------------------------------------------
@@ -102,12 +106,22 @@ class Gateway:
         try:
             await self._answer(call)
         except Problem as problem:
-            await call.refuse(problem)
+            await self._refuse(call, problem)
         except Disconnected:
             return
         except Exception:
             log.exception("request %s failed", call.id)
-            await call.refuse(Problem(500, "internal_error", "Something broke here. It was written down."))
+            problem = Problem(500, "internal_error", "Something broke here. It was written down.")
+            await self._refuse(call, problem)
+        else:
+            if call.seen is not None and (answer := call.seen.answer) is not None:
+                self.recorder.saw(call.seen, call.id, 200, answer.body)
+
+    async def _refuse(self, call: Call, problem: Problem) -> None:
+        await call.refuse(problem)
+        if call.seen is not None:
+            said = problem.body(path=call.path, request_id=call.id)
+            self.recorder.saw(call.seen, call.id, problem.status, said)
 
     async def _answer(self, call: Call) -> None:
         parts = call.path.split("/")[1:]
@@ -198,15 +212,22 @@ class Gateway:
         if call.method != "POST":
             raise problems.wrong_method("POST")
         began = time.monotonic()
+        seen = None
+        if self.recorder.wants(route):
+            seen = call.seen = Seen(route=route, token=token, letter=letter, head=head)
         usual_s = route.deadline_s or self.config.deadline_s
         within_s = call.within_s(usual_s, max(usual_s, self.config.deadline_s))
         standing = await self.admission.within_rate(route, token, call.caller)
         body = await call.body(self.config.max_body_bytes, self.config.body_s)
+        on_piece = stream.piece if stream else None
+        if seen is not None:
+            seen.body = body
+            on_piece = seen.hear(on_piece) if on_piece else None
         self.admission.room(route, standing)
         question = Question(
             key=f"{call.path.split('/')[2]}/{route.slug}", word=call.word, letter=letter, body=body,
             head=head, until=time.monotonic() + within_s, lost=bool(call.scope.get(LOST)),
-            on_piece=stream.piece if stream else None,
+            on_piece=on_piece,
         )  # fmt: skip
         if stream is not None:
             stream.start(standing)
@@ -228,6 +249,8 @@ class Gateway:
         finally:
             self.pulse.leave(route.id)
         us = asking.us_since(began)
+        if seen is not None:
+            seen.route, seen.answer = leg, answer
         self.pulse.of(leg.id, leg.model_version).answered(answer.status, answer.rows, us)
         if answer.status not in (200, 206):
             raise asking.refusal(answer, standing)

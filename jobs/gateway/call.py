@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.gateway import problems
 from jobs.gateway.problems import Headers, Problem
+from jobs.gateway.recorder import Seen
 from jobs.gateway.traffic import STICKY
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -27,7 +28,7 @@ class Call:
     """A thin view of the ASGI scope; headers are read in one pass."""
 
     __slots__ = ("_receive", "_send", "authorization", "begun", "content_type", "encoding", "id", "json_bytes", "length",
-                 "method", "path", "scope", "sticky", "timeout_ms")  # fmt: skip
+                 "method", "path", "scope", "seen", "sticky", "timeout_ms")  # fmt: skip
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, fresh_id: str) -> None:
         self.scope = scope
@@ -37,6 +38,7 @@ class Call:
         self.authorization = self.content_type = self.length = self.encoding = self.sticky = b""
         self.json_bytes = self.timeout_ms = b""
         self.begun = False  # the head of the answer is out
+        self.seen: Seen | None = None  # where the request log keeps this one
         self._receive, self._send = receive, send
         for name, value in scope["headers"]:
             if name == b"authorization":

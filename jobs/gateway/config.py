@@ -15,6 +15,7 @@ ROUTES_CHANNEL = "tauon:routes"
 class Config:
     redis_url: str
     usage_dir: Path
+    requests_dir: Path  # of the request log
     max_body_bytes: int = 1024 * 1024
     deadline_s: float = 30.0
     header_s: float = 10.0  # a caller that needs longer for its headers is cut off
@@ -38,6 +39,7 @@ class Config:
         return cls(
             redis_url=redis_url,
             usage_dir=var / "usage",
+            requests_dir=var / "requests",
             max_body_bytes=_integer("TAUON_GATEWAY_MAX_BODY_BYTES", 1024 * 1024),
             deadline_s=_integer("TAUON_GATEWAY_DEADLINE_MS", 30_000) / 1000,
             header_s=_integer("TAUON_GATEWAY_HEADER_MS", 10_000) / 1000,

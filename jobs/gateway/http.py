@@ -230,12 +230,23 @@ class Protocol(HttpToolsProtocol):
             self._write(short, b"200 OK", b"application/octet-stream", answer.body[4:], headers)
         else:
             self._write(short, b"200 OK", _JSON, answer.body, short.standing)
+        if short.route.log_share and self.gateway.recorder.wants(short.route):
+            self._record(short, 200, answer.body, rows=answer.rows, binary=answer.status == 206)
 
     def refuse(self, short: Short, problem: Problem) -> None:
         if not short.response_complete:
             body = problem.body(path=short.url.decode(), request_id=short.id)
             status = STATUS_LINE[problem.status][9:-2]
             self._write(short, status, b"application/problem+json", body, problem.headers)
+            if short.route.log_share and self.gateway.recorder.wants(short.route):
+                self._record(short, problem.status, body)
+
+    def _record(self, short: Short, status: int, said: bytes, *, rows: int = 0, binary: bool = False) -> None:
+        us = int((time.monotonic() - short.began) * 1e6)
+        self.gateway.recorder.record(
+            short.leg, short.token, short.id, body=short.body, said=said, status=status, rows=rows, us=us,
+            letter="J", binary=binary,
+        )  # fmt: skip
 
     def _write(self, short: Short, status: bytes, kind: bytes, body: bytes, headers: Headers) -> None:
         short.end()

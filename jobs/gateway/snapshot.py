@@ -43,6 +43,8 @@ class Route:
     canary_share: int = 0
     shadow: Route | None = None
     shadow_share: int = 0
+    log_share: int = 0  # of the requests are written to the request log, in basis points; 0: off
+    log_rules: bytes = b""  # what is masked in it, for the scribe
     sleeps: bool = False  # without a worker a request waits for one to be woken, up to its deadline
 
 
@@ -119,18 +121,19 @@ def _route(key: str, one: dict[str, Any]) -> Route:
         deadline_s=one["deadline_ms"] / 1000 if one.get("deadline_ms") else None,
         most_at_once=one.get("most_at_once"),
         sleeps=one.get("sleeps", False),
+        **_log(one.get("log"), one["interface"]),
     )
     canary, shadow = one.get("canary"), one.get("shadow")
     return replace(
         main,
-        canary=_beside(main, canary) if canary else None,
+        canary=_beside(main, canary, one.get("log")) if canary else None,
         canary_share=canary["share"] if canary else 0,
-        shadow=_beside(main, shadow) if shadow else None,
+        shadow=_beside(main, shadow, None) if shadow else None,
         shadow_share=shadow["share"] if shadow else 0,
     )
 
 
-def _beside(main: Route, leg: dict[str, Any]) -> Route:
+def _beside(main: Route, leg: dict[str, Any], log: dict[str, Any] | None) -> Route:
     """The same endpoint as another revision answers it."""
     return replace(
         main,
@@ -139,7 +142,16 @@ def _beside(main: Route, leg: dict[str, Any]) -> Route:
         inputs=leg["interface"].get("inputs", []),
         outputs=leg["interface"].get("outputs", []),
         classes=leg["interface"].get("classes", []),
+        **_log(log, leg["interface"]),
     )
+
+
+def _log(log: dict[str, Any] | None, interface: dict[str, Any]) -> dict[str, Any]:
+    """How much of an endpoint's requests is logged, and what the scribe must know to mask it."""
+    if not log:
+        return {"log_share": 0, "log_rules": b""}
+    rules = {"names": log["masks"], "texts": log["texts"], "inputs": interface.get("inputs", [])}
+    return {"log_share": int(log["share"]), "log_rules": json.dumps(rules).encode()}
 
 
 class Follower:

@@ -31,10 +31,11 @@ def line(
 
 
 class UsageLog:
-    """One gateway's segments, `gw-<boot>-<n>.jsonl`."""
+    """One writer's segments, `<prefix>-<boot>-<n>.jsonl`; those of a gateway begin with `gw`."""
 
-    def __init__(self, folder: Path, *, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, *, segment_bytes: int, prefix: str = "gw") -> None:
         self.boot = secrets.token_hex(6)
+        self._prefix = prefix
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._number = 0
@@ -60,7 +61,7 @@ class UsageLog:
     def _open_next(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._number += 1
-        name = f"gw-{self.boot}-{self._number}.jsonl"
+        name = f"{self._prefix}-{self.boot}-{self._number}.jsonl"
         hidden = self._folder / f".{name}"
         file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
