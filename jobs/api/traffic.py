@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -11,6 +13,7 @@ from rest_framework.views import APIView
 
 from jobs.api.endpoints import answer, find
 from jobs.api.shapes_endpoints import EndpointOut
+from jobs.models import Endpoint
 from jobs.services import revisions, traffic
 from jobs.specs_endpoints import RolloutSpec, parse_share
 from tenants.api import Strict, actor_of
@@ -36,11 +39,7 @@ class EndpointCanary(APIView):
         responses={201: EndpointOut},
     )
     def put(self, request: Request, public_id: str) -> Response:
-        actor, endpoint = actor_of(request), find(request, public_id)
-        require(actor, "endpoints.publish", endpoint)
-        spec = RolloutSpec.parse(actor, request.data, usual_percent=5)
-        revisions.start_canary(actor, endpoint, spec.version, share=spec.share)
-        return answer(actor, endpoint, status=201)
+        return _begin(request, public_id, revisions.start_canary, usual_percent=5)
 
     @extend_schema(summary="Change the share of the canary", request=ShareIn, responses=EndpointOut)
     def patch(self, request: Request, public_id: str) -> Response:
@@ -79,11 +78,7 @@ class EndpointShadow(APIView):
         responses={201: EndpointOut},
     )
     def put(self, request: Request, public_id: str) -> Response:
-        actor, endpoint = actor_of(request), find(request, public_id)
-        require(actor, "endpoints.publish", endpoint)
-        spec = RolloutSpec.parse(actor, request.data, usual_percent=100)
-        revisions.start_shadow(actor, endpoint, spec.version, share=spec.share)
-        return answer(actor, endpoint, status=201)
+        return _begin(request, public_id, revisions.start_shadow, usual_percent=100)
 
     @extend_schema(summary="End the copies", responses=EndpointOut)
     def delete(self, request: Request, public_id: str) -> Response:
@@ -100,3 +95,14 @@ class EndpointTraffic(APIView):
     )
     def get(self, request: Request, public_id: str) -> Response:
         return Response(traffic.as_json(find(request, public_id)))
+
+
+def _begin(
+    request: Request, public_id: str, start: Callable[..., Endpoint], *, usual_percent: float
+) -> Response:
+    """A canary or a shadow, as the body says."""
+    actor, endpoint = actor_of(request), find(request, public_id)
+    require(actor, "endpoints.publish", endpoint)
+    spec = RolloutSpec.parse(actor, request.data, usual_percent=usual_percent)
+    start(actor, endpoint, spec.version, share=spec.share)
+    return answer(actor, endpoint, status=201)

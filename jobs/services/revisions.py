@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Sum
@@ -26,23 +27,9 @@ WINDOW = timedelta(minutes=10)
 
 def start_canary(actor: Actor, endpoint: Endpoint, version: ModelVersion, *, share: int) -> Endpoint:
     """Let another version answer `share` basis points of the requests as soon as it is ready."""
-    require(actor, "endpoints.publish", endpoint)
-    _check_share(share)
-    _check_version(endpoint, version)
-    with transaction.atomic():
-        locked = _open(endpoint)
-        if locked.canary is not None:
-            text = _("Revision %(n)s is being tried already. Promote it or take it back first.")
-            raise Conflict(text % {"n": locked.canary.number})
-        _refuse_the_same(locked, version)
-        locked.canary = house.add_revision(actor, locked, version)
-        locked.canary_share, locked.canary_since, locked.rollout_note = share, timezone.now(), ""
-        locked.save(update_fields=["canary", "canary_share", "canary_since", "rollout_note"])
-        audit.record(
-            actor, "endpoint.canary_started", locked, revision=locked.canary.number, share=share / 100
-        )
-        house.tell()
-    return locked
+    taken = _("Revision %(n)s is being tried already. Promote it or take it back first.")
+    since = {"canary_since": timezone.now(), "rollout_note": ""}
+    return _put_beside(actor, endpoint, version, share=share, role="canary", taken=taken, also=since)
 
 
 def set_canary_share(actor: Actor, endpoint: Endpoint, share: int) -> Endpoint:
@@ -105,23 +92,8 @@ def roll_back(actor: Actor, endpoint: Endpoint, *, note: str = "") -> Endpoint:
 
 def start_shadow(actor: Actor, endpoint: Endpoint, version: ModelVersion, *, share: int = WHOLE) -> Endpoint:
     """Send a copy of `share` basis points of the requests to another version; nobody sees its answers."""
-    require(actor, "endpoints.publish", endpoint)
-    _check_share(share)
-    _check_version(endpoint, version)
-    with transaction.atomic():
-        locked = _open(endpoint)
-        if locked.shadow is not None:
-            text = _("Revision %(n)s shadows this endpoint already. Stop it first.")
-            raise Conflict(text % {"n": locked.shadow.number})
-        _refuse_the_same(locked, version)
-        locked.shadow = house.add_revision(actor, locked, version)
-        locked.shadow_share = share
-        locked.save(update_fields=["shadow", "shadow_share"])
-        audit.record(
-            actor, "endpoint.shadow_started", locked, revision=locked.shadow.number, share=share / 100
-        )
-        house.tell()
-    return locked
+    taken = _("Revision %(n)s shadows this endpoint already. Stop it first.")
+    return _put_beside(actor, endpoint, version, share=share, role="shadow", taken=taken, also={})
 
 
 def stop_shadow(actor: Actor, endpoint: Endpoint, *, note: str = "") -> Endpoint:
@@ -167,6 +139,36 @@ def did(revision: Revision | None, *, since: object, shadow: bool = False) -> Di
         errors=sums["errors"] or 0,
         latency=canaries.add(rows.values_list("latency", flat=True)),
     )
+
+
+def _put_beside(
+    actor: Actor,
+    endpoint: Endpoint,
+    version: ModelVersion,
+    *,
+    share: int,
+    role: str,
+    taken: str,
+    also: dict[str, Any],
+) -> Endpoint:
+    """Begin a new revision beside the one that answers, in the empty place of a canary or a shadow."""
+    require(actor, "endpoints.publish", endpoint)
+    _check_share(share)
+    _check_version(endpoint, version)
+    with transaction.atomic():
+        locked = _open(endpoint)
+        there: Revision | None = getattr(locked, role)
+        if there is not None:
+            raise Conflict(taken % {"n": there.number})
+        _refuse_the_same(locked, version)
+        revision = house.add_revision(actor, locked, version)
+        changed = {role: revision, f"{role}_share": share, **also}
+        for name, value in changed.items():
+            setattr(locked, name, value)
+        locked.save(update_fields=list(changed))
+        audit.record(actor, f"endpoint.{role}_started", locked, revision=revision.number, share=share / 100)
+        house.tell()
+    return locked
 
 
 def _open(endpoint: Endpoint) -> Endpoint:

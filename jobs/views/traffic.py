@@ -77,14 +77,13 @@ def endpoint_canary(request: Request, public_id: str) -> HttpResponse:
     require(request.actor, "endpoints.publish", endpoint)
 
     def act() -> str:
-        percent = _percent(request)
         if endpoint.canary is not None:
-            changed = revisions.set_canary_share(request.actor, endpoint, parse_share({"percent": percent}))
+            share = parse_share({"percent": _percent(request)})
+            changed = revisions.set_canary_share(request.actor, endpoint, share)
             return _("The canary gets %(share)s %% of the requests.") % {
                 "share": _plain(changed.canary_share)
             }
-        body = {"version": request.POST.get("version", ""), "percent": percent}
-        spec = RolloutSpec.parse(request.actor, body, usual_percent=5)
+        spec = _asked(request)
         revisions.start_canary(request.actor, endpoint, spec.version, share=spec.share)
         text = _("%(version)s is being started and then gets %(share)s %% of the requests.")
         return text % {"version": spec.version, "share": _plain(spec.share)}
@@ -126,8 +125,7 @@ def endpoint_shadow(request: Request, public_id: str) -> HttpResponse:
         if endpoint.shadow is not None:
             revisions.stop_shadow(request.actor, endpoint)
             return _("The shadow is stopped.")
-        body = {"version": request.POST.get("version", ""), "percent": _percent(request)}
-        spec = RolloutSpec.parse(request.actor, body, usual_percent=100)
+        spec = _asked(request)
         revisions.start_shadow(request.actor, endpoint, spec.version, share=spec.share)
         text = _("%(version)s is being started; it is asked the same and its answers are thrown away.")
         return text % {"version": spec.version}
@@ -147,6 +145,12 @@ def _try(request: Request, endpoint: Endpoint, act: Any) -> HttpResponse:
 
 def _revisions_of(endpoint: Endpoint) -> str:
     return f"{endpoint.get_absolute_url()}?tab=revisions"
+
+
+def _asked(request: Request) -> RolloutSpec:
+    """The version and the share that were posted; the share is never left out."""
+    body = {"version": request.POST.get("version", ""), "percent": _percent(request)}
+    return RolloutSpec.parse(request.actor, body, usual_percent=100)
 
 
 def _percent(request: Request) -> float:
