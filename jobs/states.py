@@ -9,6 +9,13 @@ from django.utils.translation import pgettext_lazy
 from tenants.lifecycle import arrows
 
 
+class JobKind(models.TextChoices):
+    """What a job does with its dataset."""
+
+    TRAINING = "training", _("Training")
+    PREDICTION = "batch_prediction", _("Batch prediction")
+
+
 class JobStatus(models.TextChoices):
     QUEUED = "queued", _("Queued")  # -> starting | cancelled | failed
     STARTING = "starting", _("Starting")  # queued -> starting: a gang has its processes and GPUs

@@ -19,7 +19,7 @@ from django.core.files.base import File
 from django.core.files.storage import default_storage
 from django.db.models import Sum
 
-from jobs.models import Artifact, DatasetVersion
+from jobs.models import Artifact, DatasetVersion, JobFile
 from tenants import crypto, quotas
 from tenants.errors import DiskFull
 from tenants.models import Tenant
@@ -87,11 +87,12 @@ def file_chunks(file: IO[bytes] | File) -> Iterator[bytes]:
 
 
 def used_bytes(tenant: Tenant) -> int:
-    """What the tenant's datasets and models take, in plain bytes."""
+    """What the tenant's datasets, models and files of jobs take, in plain bytes."""
     kept = DatasetVersion.objects.filter(tenant=tenant, files_deleted_at=None)
     datasets = kept.aggregate(sum=Sum("size_bytes"))["sum"] or 0
     files = Artifact.objects.filter(tenant=tenant).aggregate(sum=Sum("size_bytes"))["sum"] or 0
-    return int(datasets + files)
+    made = JobFile.objects.filter(tenant=tenant).aggregate(sum=Sum("size_bytes"))["sum"] or 0
+    return int(datasets + files + made)
 
 
 def ensure_room(tenant: Tenant, size_bytes: int, *, lock: bool = False) -> None:

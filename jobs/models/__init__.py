@@ -1,6 +1,6 @@
 from jobs.models.datasets import Dataset, DatasetVersion
 from jobs.models.endpoints import Endpoint, Replica, Revision, UsageLog
-from jobs.models.jobs import Attempt, GpuLease, Job, JobEvent
+from jobs.models.jobs import Attempt, GpuLease, Job, JobEvent, JobFile
 from jobs.models.keys import EndpointKey
 from jobs.models.registry import Artifact, Model, ModelVersion
 from jobs.models.traffic import AlertEvent, AlertMetric, AlertRule, Sample
@@ -18,6 +18,7 @@ __all__ = [
     "GpuLease",
     "Job",
     "JobEvent",
+    "JobFile",
     "Model",
     "ModelVersion",
     "Replica",

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models.datasets import DatasetVersion
-from jobs.states import JOB_ARROWS, JOB_ENDED, JOB_ON_MACHINES, JobStatus, Reason
+from jobs.states import JOB_ARROWS, JOB_ENDED, JOB_ON_MACHINES, JobKind, JobStatus, Reason
 from tenants.lifecycle import Lifecycle
 from tenants.models import PublicIdField, TenantOwned, VisibleQuerySet
 
@@ -40,19 +40,24 @@ def _tell_status(job: Job, status: str, reason: str) -> None:
 
 
 class Job(TenantOwned):
-    """A request to train: the spec as accepted, where it stands, and how it ended."""
+    """A request to train or to predict: the spec as accepted, where it stands, and how it ended."""
 
     NOUN: ClassVar[str] = "jobs"
     LIFECYCLE: ClassVar[Lifecycle] = Lifecycle(noun="job", arrows=JOB_ARROWS, on_move=_tell_status)
 
     public_id = PublicIdField("job")
+    kind = models.CharField(max_length=20, choices=JobKind.choices, default=JobKind.TRAINING)
     name = models.CharField(_("name"), max_length=120)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="jobs")
+    # the version that answers, of a batch prediction
+    predictor = models.ForeignKey(
+        "jobs.ModelVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="predictions"
+    )
     recipe = models.CharField(max_length=40)
-    spec = models.JSONField()  # JobSpec.to_dict(), frozen
+    spec = models.JSONField()  # JobSpec.to_dict() or PredictionSpec.to_dict(), frozen
     processes = models.PositiveIntegerField()
     gpus = models.PositiveIntegerField(default=0)
     max_time_s = models.PositiveIntegerField()
@@ -78,6 +83,7 @@ class Job(TenantOwned):
     epoch = models.PositiveIntegerField(default=0)
     eta_s = models.FloatField(null=True, blank=True)
     last_seq = models.PositiveBigIntegerField(default=0)  # the stream's counter, raised under this row's lock
+    result = models.JSONField(null=True, blank=True)  # of a batch prediction: how many rows were answered
 
     objects = JobQuerySet.as_manager()  # type: ignore[misc]  # the stubs take managers for class variables
 
@@ -87,6 +93,11 @@ class Job(TenantOwned):
         constraints = [
             models.CheckConstraint(condition=Q(processes__gte=1), name="a_job_has_a_process"),
             models.CheckConstraint(condition=Q(status__in=JobStatus.values), name="job_status_is_known"),
+            models.CheckConstraint(
+                condition=Q(kind=JobKind.TRAINING, predictor=None)
+                | Q(kind=JobKind.PREDICTION, predictor__isnull=False),
+                name="a_prediction_has_a_model",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -151,6 +162,26 @@ class Attempt(TenantOwned):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.job}"
+
+
+class JobFile(TenantOwned):
+    """One encrypted file that a job made and that is no part of a model."""
+
+    SEEN_THROUGH: ClassVar[str | None] = "job"
+
+    public_id = PublicIdField("file")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="files")
+    name = models.CharField(max_length=80)  # "predictions.csv"
+    storage_key = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=64)
+    size_bytes = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_file_per_name_in_a_job")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class GpuLease(models.Model):

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from jobs import storage
-from jobs.models import Artifact, Dataset, DatasetVersion
+from jobs.models import Artifact, Dataset, DatasetVersion, JobFile
 from jobs.services.datasets import thumbnails_key
 from jobs.states import JOB_ENDED, JobStatus
 from tenants import audit
@@ -92,7 +92,8 @@ def _named(keys: list[str]) -> set[str]:
     kept = DatasetVersion.objects.filter(storage_key__in=[*keys, *owners], files_deleted_at=None)
     data = set(kept.values_list("storage_key", flat=True))
     files = set(Artifact.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
-    return data | {one.removesuffix("data") + "thumbnails" for one in data} | files
+    made = set(JobFile.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
+    return data | {one.removesuffix("data") + "thumbnails" for one in data} | files | made
 
 
 def _stored(folder: str) -> Iterator[str]:

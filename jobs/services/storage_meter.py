@@ -12,7 +12,7 @@ from django.db.models import Min
 
 from billing import clock
 from billing.services.metering import MAX_LATE, record_usage
-from jobs.models import Artifact, DatasetVersion, UsageLog
+from jobs.models import Artifact, DatasetVersion, JobFile, UsageLog
 from tenants.models import Tenant
 
 WINDOW_S = 300
@@ -61,7 +61,7 @@ def _start(tenant: Tenant, mark: UsageLog, now: datetime) -> datetime | None:
     else:
         firsts = [
             rows.filter(tenant=tenant).aggregate(first=Min("created_at"))["first"]
-            for rows in (DatasetVersion.objects.all(), Artifact.objects.all())
+            for rows in (DatasetVersion.objects.all(), Artifact.objects.all(), JobFile.objects.all())
         ]
         known = [first for first in firsts if first is not None]
         if not known:
@@ -105,6 +105,11 @@ def _kept(tenant: Tenant, until: datetime) -> Iterator[Kept]:
     files = Artifact.objects.filter(tenant=tenant, created_at__lt=until)
     for subject, title, size, since in files.values_list(
         "version__model__public_id", "version__model__name", "size_bytes", "created_at"
+    ):
+        yield Kept(subject=subject, title=title, size_bytes=size, since=since)
+    made = JobFile.objects.filter(tenant=tenant, created_at__lt=until)
+    for subject, title, size, since in made.values_list(
+        "job__public_id", "job__name", "size_bytes", "created_at"
     ):
         yield Kept(subject=subject, title=title, size_bytes=size, since=since)
 
