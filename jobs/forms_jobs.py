@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django import forms
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.forms.utils import ErrorDict
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
@@ -127,8 +127,14 @@ class JobForm(ColumnFields, TrainingFields):
     )  # fmt: skip
 
     def __init__(
-        self, actor: Actor, *args: Any, extra_version: DatasetVersion | None = None, **options: Any
+        self,
+        actor: Actor,
+        *args: Any,
+        extra_version: DatasetVersion | None = None,
+        like: JobForm | None = None,
+        **options: Any,
     ) -> None:
+        """`like`: another form of the same request, whose datasets are taken over where it looked for the same."""
         super().__init__(*args, **options)
         anything = (
             "learning_rate", "weight_decay", "holdout", "max_accuracy_drop", "sparsity", "max_minutes",
@@ -139,9 +145,15 @@ class JobForm(ColumnFields, TrainingFields):
         recipe = self["recipe"].value() or Recipe.IMAGE
         self.chosen_recipe = Recipe(recipe) if recipe in list(Recipe) else Recipe.IMAGE
         text = str(self["find"].value() or "").replace("\0", "")  # PostgreSQL takes no NUL
-        self.found = newest_versions(actor, self.chosen_recipe, text=text)
-        self.has_more = len(self.found) > MOST_OFFERED
-        self.found = self.versions = self.found[:MOST_OFFERED]
+        self.found: list[DatasetVersion]
+        self.has_more: bool
+        self.looked_for = (self.chosen_recipe, text)
+        if like is not None and like.looked_for == self.looked_for:
+            self.found, self.has_more = like.found, like.has_more
+        else:
+            found = newest_versions(actor, self.chosen_recipe, text=text)
+            self.found, self.has_more = found[:MOST_OFFERED], len(found) > MOST_OFFERED
+        self.versions = self.found
         chosen = self["dataset"].value()
         known = {one.public_id for one in self.found}
         beside = extra_version or (
@@ -223,17 +235,28 @@ class JobFilter(forms.Form):
 
 def newest_versions(actor: Actor, recipe: Recipe, *, text: str = "") -> list[DatasetVersion]:
     """The newest version of datasets the recipe can learn from, newest first: one more than the form offers."""
-    rows = DatasetVersion.objects.visible_to(actor).filter(dataset__archived_at=None, format__in=FITS[recipe])
+    rows = _newest(actor, text).filter(format__in=FITS[recipe])
+    # a profile may be large, and only that of the chosen one is read
+    return list(
+        rows.select_related("dataset").defer("profile").order_by("-created_at", "-pk")[: MOST_OFFERED + 1]
+    )
+
+
+def fitting_recipe(actor: Actor) -> Recipe | None:
+    """The first recipe that can learn from one of the actor's datasets."""
+    formats = set(_newest(actor).order_by().values_list("format", flat=True).distinct())
+    return next((one[0] for one in RECIPES if formats & set(FITS[one[0]])), None)
+
+
+def _newest(actor: Actor, text: str = "") -> QuerySet[DatasetVersion]:
+    """The newest version of each dataset in use."""
+    rows = DatasetVersion.objects.visible_to(actor).filter(dataset__archived_at=None)
     if text:
         rows = rows.filter(dataset__name__icontains=text)
     # one look into the index for each row: a list of all newest ones would be made anew for each where the
     # planner takes the table for empty, as it does before the first ANALYZE
     later = DatasetVersion.objects.filter(dataset=OuterRef("dataset"), number__gt=OuterRef("number"))
-    rows = rows.filter(~Exists(later))
-    # a profile may be large, and only that of the chosen one is read
-    return list(
-        rows.select_related("dataset").defer("profile").order_by("-created_at", "-pk")[: MOST_OFFERED + 1]
-    )
+    return rows.filter(~Exists(later))
 
 
 def chosen_version(actor: Actor, recipe: Recipe, public_id: object) -> DatasetVersion | None:
@@ -274,4 +297,13 @@ def _choice(version: DatasetVersion) -> str:
     return f"{version.dataset.name} v{version.number} · {rows} · {version.get_format_display()}"
 
 
-__all__ = ["METHODS", "RECIPES", "JobFilter", "JobForm", "column_names", "initial_of", "take_usual"]
+__all__ = [
+    "METHODS",
+    "RECIPES",
+    "JobFilter",
+    "JobForm",
+    "column_names",
+    "fitting_recipe",
+    "initial_of",
+    "take_usual",
+]

@@ -23,7 +23,7 @@ from jobs import worth
 from jobs.compute import backend
 from jobs.forms_columns import RECIPES
 from jobs.forms_datasets import ShareForm
-from jobs.forms_jobs import JobFilter, JobForm, initial_of, take_usual
+from jobs.forms_jobs import JobFilter, JobForm, fitting_recipe, initial_of, take_usual
 from jobs.models import Job
 from jobs.services import exports, live_page
 from jobs.services import jobs as service
@@ -35,7 +35,7 @@ from tenants.errors import Refused
 from tenants.http import Request
 from tenants.permissions import allowed, require
 from tenants.views.common import needs_something_to_see, needs_tenant
-from trainer.contract import COLUMNS
+from trainer.contract import COLUMNS, Recipe
 
 TABS = (
     ("overview", gettext_lazy("Overview"), "chart-line"),
@@ -104,7 +104,7 @@ def job_new_data(request: Request) -> HttpResponse:
     if form.found and (form.version is None or (searched and form.version not in form.found)):
         # the dataset chosen before does not fit the new recipe, or is none of those looked for
         posted["dataset"] = form.found[0].public_id
-        form = JobForm(request.actor, posted)
+        form = JobForm(request.actor, posted, like=form)
     known = {name for name, _label in form.fields["label"].widget.choices}
     for name in COLUMNS:
         if posted.get(name) not in known or name not in form.roles:
@@ -112,11 +112,11 @@ def job_new_data(request: Request) -> HttpResponse:
     switched = request.htmx.trigger_name == "recipe"
     if switched:
         take_usual(posted, form.chosen_recipe)
-    form = JobForm(request.actor, posted)
+    form = JobForm(request.actor, posted, like=form)
     for name in form.roles:
         posted.setdefault(name, form.initial.get(name) or "")
     posted.setlist("features", [one for one in posted.getlist("features") if one in known])
-    form = JobForm(request.actor, posted)
+    form = JobForm(request.actor, posted, like=form)
     form.forget_errors()  # nobody has asked yet whether it is right
     context = {"form": form, "upload_url": reverse("jobs:dataset_new"), "switched": switched}
     return render(request, "jobs/jobs/_data.html", context)
@@ -225,17 +225,15 @@ def _new_page(request: Request, form: JobForm, *, status: int = 200, **more: Any
 
 def _first_choice(request: Request) -> dict[str, Any]:
     """A link from a dataset's page brings its dataset, and with it the recipe that fits."""
-    version = lookup(request.actor, request.GET.get("dataset", ""))
+    given = request.GET.get("dataset")
+    version = lookup(request.actor, given) if given else None
     if version is not None:
         text = [one for one in version.profile.get("columns", []) if one.get("type") == "text"]
         wordy = any((one.get("distinct") or 10**9) > version.row_count / 2 for one in text)
         tables = "text-classification" if wordy else "tabular-classification"
         recipe = "image-classification" if version.format == "images" else tables
         return {"recipe": recipe, "dataset": version.public_id, "name": version.dataset.name}
-    for recipe, *_rest in RECIPES:
-        if JobForm(request.actor, initial={"recipe": recipe}).versions:
-            return {"recipe": recipe}
-    return {"recipe": "image-classification"}
+    return {"recipe": fitting_recipe(request.actor) or Recipe.IMAGE}
 
 
 def _summary(request: Request, form: JobForm) -> dict[str, Any]:
@@ -247,7 +245,7 @@ def _summary(request: Request, form: JobForm) -> dict[str, Any]:
         "problems": [],
         "estimate": None,
     }
-    bound = form if form.is_bound else JobForm(request.actor, _as_posted(form))
+    bound = form if form.is_bound else JobForm(request.actor, _as_posted(form), like=form)
     if not bound.is_valid():
         context["problems"] = [_("Fill in the rest of the form to see the price.")]
         return context
