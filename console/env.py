@@ -79,6 +79,17 @@ def words(name: str, default: list[str]) -> list[str]:
     return default if not value else [word.strip() for word in value.split(",") if word.strip()]
 
 
+def options(name: str) -> dict[str, Any]:
+    """A JSON object; nothing is an empty one."""
+    try:
+        found = json.loads(os.environ.get(name) or "{}")
+    except ValueError as error:
+        raise BadEnvironment(name, f"is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadEnvironment(name, 'must be a JSON object, such as {"bucket_name": "tauon"}')
+    return found
+
+
 def url(name: str, schemes: set[str]) -> str | None:
     value = os.environ.get(name)
     if not value:

@@ -127,7 +127,7 @@ STORAGES = {
         "BACKEND": os.environ.get("TAUON_STORAGE", "django.core.files.storage.FileSystemStorage"),
         "OPTIONS": {"location": VAR_DIR / "storage", "file_permissions_mode": 0o600}
         if "TAUON_STORAGE" not in os.environ
-        else {},
+        else env.options("TAUON_STORAGE_OPTIONS"),
     },
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"

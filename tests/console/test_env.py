@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 from django.conf import settings
@@ -17,6 +20,8 @@ from console import env
         ("TAUON_DEBUG", "maybe", lambda: env.flag("TAUON_DEBUG", default=False), "neither yes nor no"),
         ("TAUON_LEASE_S", "soon", lambda: env.integer("TAUON_LEASE_S", 15), "not a whole number"),
         ("TAUON_LEASE_S", "1", lambda: env.integer("TAUON_LEASE_S", 15, at_least=2), "below 2"),
+        ("TAUON_STORAGE_OPTIONS", "{bucket", lambda: env.options("TAUON_STORAGE_OPTIONS"), "is not JSON"),
+        ("TAUON_STORAGE_OPTIONS", "[1]", lambda: env.options("TAUON_STORAGE_OPTIONS"), "bucket_name"),
         ("DATABASE_URL", "mysql://x", lambda: env.url("DATABASE_URL", {"postgresql"}), "must start with"),
     ],
 )
@@ -25,6 +30,24 @@ def test_a_wrong_value_is_named_with_what_is_wrong(monkeypatch, name, value, rea
     with pytest.raises(SystemExit, match=name) as stopped:
         read()
     assert words in str(stopped.value)
+
+
+def test_a_storage_gets_its_options_from_the_environment(tmp_path):
+    code = (
+        "import django; django.setup(); from django.core.files.storage import default_storage as s; "
+        "print(s.location)"
+    )
+    told = {
+        "DJANGO_SETTINGS_MODULE": "console.settings",
+        "TAUON_VAR": str(tmp_path / "var"),
+        "TAUON_STORAGE": "django.core.files.storage.FileSystemStorage",
+        "TAUON_STORAGE_OPTIONS": json.dumps({"location": str(tmp_path / "elsewhere")}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **told}, cwd=settings.BASE_DIR,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(tmp_path / "elsewhere"), done.stderr
 
 
 def test_a_secret_may_come_from_a_file(monkeypatch, tmp_path):
