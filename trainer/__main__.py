@@ -1,4 +1,4 @@
-"""The engine's front door: python -m trainer run|train|compress|evaluate|lora|serve."""
+"""The engine's front door: python -m trainer run|train|compress|evaluate|lora|predict|serve."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("holdout", type=Path, help="held-out rows, as the engine saves them (.npz)")
     lora = commands.add_parser("lora", help="fine-tune a Hugging Face folder on chats")
     lora.add_argument("config", type=Path, help="lora.json in its run folder")
+    predict = commands.add_parser("predict", help="answer every row of a dataset with a bundle")
+    predict.add_argument("spec", type=Path, help="spec.json in its run folder")
     serve = commands.add_parser("serve", help="answer inference requests on a Unix socket")
     serve.add_argument("config", type=Path, help="serve.json")
     chosen = parser.parse_args(arguments)
@@ -34,6 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
         from trainer.serve import serve as serve_model
 
         return serve_model(chosen.config)
+    if chosen.command == "predict":
+        from trainer.predict import predict as predict_rows
+
+        return predict_rows(chosen.spec)
     if chosen.command == "lora":
         from trainer.lora import tune
 

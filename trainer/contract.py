@@ -38,6 +38,12 @@ from typing import Any
 
 from trainer.reading import BadSpec as BadSpec
 from trainer.reading import build, choice, object_at, require
+from trainer.predicting import BUNDLE_DIR as BUNDLE_DIR
+from trainer.predicting import PREDICTIONS_CSV as PREDICTIONS_CSV
+from trainer.predicting import PREDICTIONS_JSONL as PREDICTIONS_JSONL
+from trainer.predicting import ROWS_FILE as ROWS_FILE
+from trainer.predicting import PredictManifest as PredictManifest
+from trainer.predicting import PredictSpec as PredictSpec
 from trainer.roles import COLUMNS as COLUMNS
 from trainer.roles import NEEDS as NEEDS
 from trainer.roles import Learns as Learns
@@ -94,7 +100,7 @@ class EventKind(StrEnum):
     """Kinds of a line in events.jsonl, with the keys of its `data`."""
 
     STATE = (
-        "state"  # {"phase": "starting|training|evaluating|compressing|exporting|done|cancelled|preempted"}
+        "state"  # {"phase": "starting|training|predicting|evaluating|compressing|exporting|done|cancelled|preempted"}
     )
     PROGRESS = "progress"  # {"step": int, "total_steps": int, "epoch": int, "eta_s": float | None}
     # a step done again after a restart is told again, with the same value

@@ -60,14 +60,19 @@ def parse_plain(body: bytes, bundle: Bundle, *, kind: str) -> Request:
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_ROWS:
         raise WrongInput(pointer, f"Send a list of 1 to {MAX_ROWS} rows.")
     places = [pointer] if name not in _MANY else [f"{pointer}/{index}" for index in range(len(rows))]
-    return _request(_columns(rows, places, bundle), len(rows), bundle)
+    return _request(read_rows(rows, places, bundle), len(rows), bundle)
 
 
 def plain_answer(
     request: Request, results: Results, start: int, bundle: Bundle, *, name: str, version: str
 ) -> bytes:
     """Label and probability of each class, row by row; of other models every output by its name."""
-    predictions: list[dict[str, Any]] = []
+    told = predictions(request, results, start, bundle)
+    return msgspec.json.encode({"model": name, "version": version, "predictions": told})
+
+
+def predictions(request: Request, results: Results, start: int, bundle: Bundle) -> list[dict[str, Any]]:
+    """What is said of each row of the request, whose first is row `start` of the results."""
     if not bundle.is_plain:
         end = start + request.rows
         told = {
@@ -76,17 +81,13 @@ def plain_answer(
             if one
             != PROBABILITIES_OUTPUT  # of every answer of a catalogue: the scores of the best are enough
         }
-        predictions = [
-            {one: _value(column[row]) for one, column in told.items()} for row in range(request.rows)
-        ]
-        return msgspec.json.encode({"model": name, "version": version, "predictions": predictions})
+        return [{one: _value(column[row]) for one, column in told.items()} for row in range(request.rows)]
+    found: list[dict[str, Any]] = []
     for row in range(start, start + request.rows):
         scores, top = results.scores[row], results.top[row]
         shares = dict(zip(bundle.classes, scores, strict=False))
-        predictions.append(
-            {"label": bundle.classes[top], "probability": scores[top], "probabilities": shares}
-        )
-    return msgspec.json.encode({"model": name, "version": version, "predictions": predictions})
+        found.append({"label": bundle.classes[top], "probability": scores[top], "probabilities": shares})
+    return found
 
 
 def _value(told: Any) -> Any:
@@ -96,7 +97,8 @@ def _value(told: Any) -> Any:
     return told if isinstance(told, str) else round(float(told), DIGITS)
 
 
-def _columns(rows: list[Any], places: list[str], bundle: Bundle) -> Columns:
+def read_rows(rows: list[Any], places: list[str], bundle: Bundle) -> Columns:
+    """Rows of plain JSON, each with its pointer, as the columns the model takes; or WrongInput at one of them."""
     if len(bundle.inputs) > 1 or bundle.description["recipe"].startswith("tabular"):
         return _table(rows, places, bundle)
     (only,) = bundle.inputs
@@ -141,7 +143,7 @@ def _block(value: Any, place: str, shape: list[int]) -> npt.NDArray[np.float32]:
     if isinstance(value, str):
         encoded = value.split(",", 1)[1] if value.startswith("data:") and "," in value else value
         try:
-            return _picture(base64.b64decode(encoded, validate=True), place, shape)
+            return picture(base64.b64decode(encoded, validate=True), place, shape)
         except binascii.Error:
             raise WrongInput(place, "This is not base64 of an image file.") from None
     flat: Any = value
@@ -157,7 +159,8 @@ def _block(value: Any, place: str, shape: list[int]) -> npt.NDArray[np.float32]:
     return read_numbers(flat, place, optional=False).reshape(shape)
 
 
-def _picture(content: bytes, place: str, shape: list[int]) -> npt.NDArray[np.float32]:
+def picture(content: bytes, place: str, shape: list[int]) -> npt.NDArray[np.float32]:
+    """An image file as the model takes it, [channels, side, side] from 0 to 1; or WrongInput at `place`."""
     channels, side = shape[0], shape[-1]
     if len(shape) != 3 or channels not in (1, 3):
         raise WrongInput(place, f"The model takes numbers in the shape {shape}, not an image file.")
@@ -174,7 +177,7 @@ def _files(files: list[tuple[str, bytes]], bundle: Bundle) -> Request:
         raise WrongInput("", "This model takes no image files. Send JSON: rows or texts.")
     if not 1 <= len(files) <= MAX_ROWS:
         raise WrongInput("", f"Send 1 to {MAX_ROWS} image files in one request.")
-    blocks = [_picture(content, f"/{_escaped(name)}", shape) for name, content in files]
+    blocks = [picture(content, f"/{_escaped(name)}", shape) for name, content in files]
     return _request({bundle.inputs[0]["name"]: np.stack(blocks)}, len(blocks), bundle)
 
 
