@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 MAX_AHEAD = timedelta(minutes=5)  # an event of the future is somebody's wrong clock
 MAX_LATE = timedelta(days=35)
 DEAD_AFTER_LEASES = 3
+SILENT = "silent"  # why the reaper ended it
 _LIMIT = Decimal(10) ** 26  # what numeric(38,12) holds
 
 
@@ -123,7 +124,7 @@ def reap_allocations() -> int:
             # a beat may have come in between; the lock has the last word
             if allocation is None or not is_silent(allocation, clock.now()):
                 continue
-            _end(allocation, allocation.last_beat_at, "silent")
+            _end(allocation, allocation.last_beat_at, SILENT)
         log.warning("allocation reaped", extra={"allocation": allocation.public_id})
         reaped += 1
     return reaped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -23,13 +24,14 @@ from billing.models import (
     Refund,
 )
 from billing.months import Calendar
-from billing.services import accounts, ledger, locks, receivables, unbilled
+from billing.services import accounts, ledger, locks, receivables, rollups, timesheets, unbilled
 from billing.states import PaymentStatus
 from tenants import outbox
 from tenants.models import Tenant, User
 
 log = logging.getLogger(__name__)
 
+_ALWAYS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
 _INTERVALS = """
 with held as (
   select i.allocation_id, sum(extract(epoch from i.ended_at - i.started_at) * i.units) as seconds
@@ -73,12 +75,18 @@ select h.source, h.released_at from billing_hold h where h.tenant_id = %s and h.
 """
 
 
-def check(tenant: Tenant) -> list[str]:
-    """Every disagreement in the tenant's books, in words; an empty list is what we want."""
+def check(tenant: Tenant, *, by_hour: bool = False) -> list[str]:
+    """Every disagreement in the tenant's books, in words; an empty list is what we want.
+
+    `by_hour` also sums every event again by hour and label, which an invoice has no time to wait for.
+    """
     wrong = [f"allocation {row[0]}: held {row[1]}, told {row[2]}" for row in _rows(_INTERVALS, tenant, 2)]
     wrong += [f"{row[0]} {row[1]}: events {row[2]}, day {row[3]}" for row in _rows(_DAYS, tenant, 2)]
     wrong += [f"{row[0]}: held {row[1]} s, settled {row[2]} s" for row in _rows(_HELD, tenant, 1)]
     wrong += [f"hold {row[0]} outlived its work" for row in _rows(_HOLDS, tenant, 1)]
+    wrong += timesheets.differences(tenant)
+    if by_hour:
+        wrong += rollups.differences(tenant, *_ALWAYS)
     before: Invoice | None = None
     calendar = accounts.calendar_of(tenant)
     invoices = list(Invoice.objects.filter(tenant=tenant).holding().order_by("period_end"))
@@ -173,7 +181,7 @@ def check_all(tenants: Iterable[Tenant] | None = None) -> dict[str, list[str]]:
         with transaction.atomic():
             # no beat writes between two of the sums
             locks.close_for_invoice(tenant.pk)
-            wrong = check(tenant)
+            wrong = check(tenant, by_hour=True)
         if wrong:
             found[tenant.public_id] = wrong
             if accounts.park(tenant, "\n".join(wrong)):

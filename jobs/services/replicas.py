@@ -30,6 +30,7 @@ from jobs.services.autoscaler import Autoscaler
 from jobs.services.endpoints import stop_endpoint
 from jobs.services.keeper_lock import try_lock
 from jobs.services.pulses import WorkerWords
+from jobs.services.timesheets import KEEPER_GONE
 from jobs.services.workers import Worker
 from jobs.services.zygote import Zygote
 from jobs.states import REPLICA_LIVE, EndpointStatus, ReplicaStatus
@@ -92,8 +93,8 @@ class Keeper:
         for replica in Replica.objects.filter(status__in=REPLICA_LIVE).exclude(pk__in=known):
             workers.stop_leftover(replica.handle)
             for allocation in replica.allocations:
-                metering.close_at_last_beat(allocation, reason="its keeper is gone")
-            move(replica, to=ReplicaStatus.STOPPED, by=SYSTEM, reason="its keeper is gone")
+                metering.close_at_last_beat(allocation, reason=KEEPER_GONE)
+            move(replica, to=ReplicaStatus.STOPPED, by=SYSTEM, reason=KEEPER_GONE)
         if not known:
             workers.sweep(Path(settings.REPLICAS_DIR))
         for endpoint in Endpoint.objects.filter(status=EndpointStatus.LIVE):
