@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -26,6 +26,7 @@ from tenants.permissions import require
 
 MOST_EVENTS = 1000
 MOST_LABELS = 8
+NAME_SPACE = "api:"  # of sources from outside: nobody takes a key away from our own meters
 FIELDS = frozenset({
     "key", "meter", "sku", "quantity", "event_time", "subject", "subject_title", "user", "labels",
 })  # fmt: skip
@@ -116,21 +117,27 @@ def ingest(actor: Actor, *, source: str, events: Sequence[Any]) -> list[Result]:
     A batch is refused whole only where it cannot be read as one; a bad event never keeps the others out.
     """
     require(actor, "usage.record")
+    check_batch(source, events)
+    return record_batch(actor.the_tenant, source=NAME_SPACE + source, events=events)
+
+
+def check_batch(source: str, events: Sequence[Any]) -> None:
+    """Refuse what cannot be read as a batch."""
     if not _SOURCE.fullmatch(source):
         text = _("A source has 1 to 32 of a-z, 0-9, '.', '_' and '-', such as render-farm.")
         raise Invalid.at("/source", "invalid", text)
     if not 1 <= len(events) <= MOST_EVENTS:
         raise Invalid.at("/events", "count", _("A batch has 1 to %(n)s events.") % {"n": MOST_EVENTS})
-    # sources from outside have a name space of their own: nobody takes a key away from our own meters
-    return record_batch(actor.the_tenant, source=f"api:{source}", events=events)
 
 
-def record_batch(tenant: Tenant, *, source: str, events: Sequence[Any]) -> list[Result]:
-    """Store a batch under a source; who may do so is decided before."""
+def record_batch(
+    tenant: Tenant, *, source: str, events: Sequence[Any], oldest: timedelta = MAX_LATE
+) -> list[Result]:
+    """Store a batch under a source; who may do so, and how old it may be, is decided before."""
     with transaction.atomic():
         locks.pass_with_usage(tenant.pk)
         now = clock.now()
-        reader = _Reader(tenant, now)
+        reader = _Reader(tenant, now, oldest)
         results: list[Result] = []
         rows: dict[str, _Row] = {}
         repeats: list[_Row] = []  # of a key within the batch: the first stands
@@ -196,10 +203,11 @@ def _settle(result: Result, *, same: bool) -> None:
 class _Reader:
     """Reads the events of one batch; what is asked of the database is asked once a meter and SKU."""
 
-    def __init__(self, tenant: Tenant, now: datetime) -> None:
+    def __init__(self, tenant: Tenant, now: datetime, oldest: timedelta) -> None:
         self.tenant = tenant
         self.now = now
-        self.first, self.last = now - MAX_LATE, now + MAX_AHEAD
+        self.oldest = oldest
+        self.first, self.last = now - oldest, now + MAX_AHEAD
         self.meters = set(Meter.objects.values_list("key", flat=True))
         self.known: dict[tuple[str, str], list[rating.Price]] = {}
         self.always: dict[tuple[str, str], rating.Price] = {}  # in force over all of the time we take
@@ -287,7 +295,8 @@ class _Reader:
             text = _("This time lies more than 5 minutes ahead of the database's clock.")
             wrong.append(("event_time", "future", text))
         elif moment < self.first:
-            wrong.append(("event_time", "too_late", _("Usage older than 35 days is not taken.")))
+            text = _("Usage older than %(n)s days is not taken.") % {"n": self.oldest.days}
+            wrong.append(("event_time", "too_late", text))
         else:
             return moment, (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()
         return None, ""
