@@ -18,6 +18,15 @@ HOUR = Decimal(3600)
 METERS = [
     ("train.process", _("Training processes"), _("process-second"), _("process-hour"), HOUR, Decimal("0.06")),
     ("train.gpu", _("Training GPUs"), _("GPU-second"), _("GPU-hour"), HOUR, Decimal("2.50")),
+    (
+        "predict.process",
+        _("Prediction processes"),
+        _("process-second"),
+        _("process-hour"),
+        HOUR,
+        Decimal("0.06"),
+    ),
+    ("predict.rows", _("Predicted rows"), _("row"), _("1,000,000 rows"), Decimal(10**6), Decimal("0.10")),
     ("storage", _("Storage"), _("byte-second"), _("GiB-month"), GIB_MONTH, Decimal("0.04")),
     (
         "endpoint.requests",

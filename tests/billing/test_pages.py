@@ -189,12 +189,12 @@ def test_the_api_tells_usage_meters_and_prices(spent, api_of, ana):
     assert usage["by_subject"] == [{"subject": "job_01canary", "title": "=canary", "cost": "10"}]
     assert {day["day"]: day["cost"] for day in usage["by_day"]}["2026-03-10"] == "10"
     assert [one["key"] for one in api.get("/api/v1/meters").json()["data"]] == [
-        "endpoint.replica", "endpoint.requests", "storage", "train.gpu", "train.process",
+        "endpoint.replica", "endpoint.requests", "predict.process", "predict.rows", "storage", "train.gpu", "train.process",
     ]  # fmt: skip
     prices = {one["meter"]: one["unit_price"] for one in api.get("/api/v1/prices").json()["data"]}
     assert prices == {
         "train.process": "0.06", "train.gpu": "2.5", "storage": "0.04", "endpoint.requests": "0.02",
-        "endpoint.replica": "0.01",
+        "endpoint.replica": "0.01", "predict.process": "0.06", "predict.rows": "0.1",
     }  # fmt: skip
 
 
