@@ -61,6 +61,7 @@ urlpatterns: list[URLPattern] = [
 api_urlpatterns: list[URLPattern] = [
     path("usage", usage_api.Usage.as_view(), name="usage-list"),
     path("usage/events", usage_events_api.UsageEvents.as_view(), name="usage-events"),
+    path("usage/backfill", usage_events_api.UsageBackfill.as_view(), name="usage-backfill"),
     path("invoices", invoices_api.InvoiceList.as_view(), name="invoice-list"),
     path("invoices/<str:public_id>", invoices_api.InvoiceDetail.as_view(), name="invoice-detail"),
     path(

@@ -13,7 +13,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing.api.parsers import ExactJson
-from billing.services.ingest import MOST_EVENTS, Status, ingest
+from billing.services.backfill import backfill
+from billing.services.ingest import MOST_EVENTS, Result, Status, ingest
 from tenants.api import actor_of
 from tenants.errors import Fault, Invalid
 from tenants.permissions import require
@@ -90,34 +91,70 @@ class UsageEvents(APIView):
         actor = actor_of(request)
         require(actor, "usage.record")
         source, events = _batch(request.data)
-        results = ingest(actor, source=source, events=events)
-        counts = Counter(result.outcome for result in results)
-        body = {
-            **{status.value: counts[status] for status in Status},
-            "results": [
-                {
-                    "index": one.index,
-                    "key": one.key,
-                    "status": one.outcome.value,
-                    "code": one.outcome.code,
-                    "errors": [
-                        {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail}
-                        for fault in one.faults
-                    ],
-                }
-                for one in results
-            ],
-        }
-        # 200 where all of it is recorded now; 207 where the reader has to look at the results
-        return Response(body, status=207 if counts[Status.CONFLICT] or counts[Status.INVALID] else 200)
+        return answer(ingest(actor, source=source, events=events))
 
 
-def _batch(body: Any) -> tuple[str, list[Any]]:
+class BackfillIn(BatchIn):
+    tenant = serializers.CharField(help_text="Public id of the tenant the usage is of.")
+    reason = serializers.CharField(max_length=200, help_text="Why it comes so late; kept in the audit log.")
+
+
+class UsageBackfill(APIView):
+    parser_classes = [ExactJson]
+
+    @extend_schema(
+        summary="Bring in usage older than 35 days, for staff: it is a correction on the next invoice",
+        request=BackfillIn,
+        responses={200: BatchOut, 207: BatchOut},
+    )
+    def post(self, request: Request) -> Response:
+        actor = actor_of(request)
+        require(actor, "invoices.finalize")
+        source, events = _batch(request.data, "tenant", "reason")
+        said = {name: request.data.get(name) for name in ("tenant", "reason")}
+        faults = [
+            Fault(f"/{name}", "required", _("This is a text."))
+            for name, value in said.items()
+            if type(value) is not str
+        ]
+        if faults:
+            raise Invalid(_("This is not a batch of usage events."), faults=faults)
+        return answer(backfill(actor, source=source, events=events, **said))
+
+
+def answer(results: list[Result]) -> Response:
+    """One result per event: 200 where all of it is recorded now, 207 where the reader has to look at them."""
+    counts = Counter(result.outcome for result in results)
+    body = {
+        **{status.value: counts[status] for status in Status},
+        "results": [
+            {
+                "index": one.index,
+                "key": one.key,
+                "status": one.outcome.value,
+                "code": one.outcome.code,
+                "errors": [
+                    {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail}
+                    for fault in one.faults
+                ],
+            }
+            for one in results
+        ],
+    }
+    return Response(body, status=207 if counts[Status.CONFLICT] or counts[Status.INVALID] else 200)
+
+
+def _batch(body: Any, *beside: str) -> tuple[str, list[Any]]:
+    """Source and events of a body that has nothing else, but for the fields `beside`."""
     if not isinstance(body, dict):
         raise Invalid.at("/", "invalid", _("Send an object with source and events."))
     faults = [
-        Fault("/" + ascii(name)[1:-1][:60], "unknown_field", _("Known fields: source, events."))
-        for name in body.keys() - {"source", "events"}
+        Fault(
+            "/" + ascii(name)[1:-1][:60],
+            "unknown_field",
+            _("Known fields: %(known)s.") % {"known": ", ".join(("source", "events", *beside))},
+        )
+        for name in body.keys() - {"source", "events", *beside}
     ]
     source, events = body.get("source"), body.get("events")
     if type(source) is not str:
