@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from billing import money
-from billing.models import BudgetMode
+from billing.models import BudgetMode, BudgetScope
 
 
 class BudgetForm(forms.Form):
@@ -27,3 +27,18 @@ class BudgetForm(forms.Form):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.fields["amount"].widget.attrs.update(step="any", min="0", inputmode="decimal")
+
+
+class ScopedBudgetForm(BudgetForm):
+    """A budget of everything, of one person's work, or of work with a label. Whom it names, the service checks."""
+
+    scope = forms.ChoiceField(label=_("Budget of"), choices=BudgetScope.choices)
+    value = forms.CharField(
+        label=_("Person or label"),
+        required=False,
+        max_length=200,
+        help_text=_("An e-mail address, or a label such as team=vision. Empty for everything."),
+        widget=forms.TextInput(attrs={"list": "budget-of", "autocomplete": "off"}),
+    )
+
+    field_order = ("scope", "value", "amount", "mode")

@@ -9,7 +9,7 @@ from billing.api import prices as prices_api
 from billing.api import reports as reports_api
 from billing.api import usage as usage_api
 from billing.api import usage_events as usage_events_api
-from billing.views import accounts, invoices, money_pages, reports, usage
+from billing.views import accounts, budgets, invoices, money_pages, reports, usage
 from billing.views import reports_finance as finance
 
 # the same report pages twice: for staff over everything, for a tenant over its own
@@ -41,7 +41,7 @@ urlpatterns: list[URLPattern] = [
     path("reports/focus.csv", reports.focus_csv, EVERYBODY, name="report_focus_csv"),
     path("reports/finance", finance.finances, EVERYBODY, name="report_finance"),
     path("reports/finance.csv", finance.finances_csv, EVERYBODY, name="report_finance_csv"),
-    path("reports/budgets", finance.budgets, EVERYBODY, name="report_budgets"),
+    path("reports/budgets", budgets.budget_list, EVERYBODY, name="report_budgets"),
     path("reports/accounts", accounts.account_list, name="report_accounts"),
     path("reports/accounts/<str:tenant_id>", accounts.account_detail, name="report_account"),
     path("reports/accounts/<str:tenant_id>/change", accounts.account_change, name="report_account_change"),
@@ -55,7 +55,9 @@ urlpatterns: list[URLPattern] = [
     path("usage/focus.csv", reports.focus_csv, OWN, name="usage_focus_csv"),
     path("usage/finance", finance.finances, OWN, name="usage_finance"),
     path("usage/finance.csv", finance.finances_csv, OWN, name="usage_finance_csv"),
-    path("usage/budgets", finance.budgets, OWN, name="usage_budgets"),
+    path("usage/budgets", budgets.budget_list, OWN, name="usage_budgets"),
+    path("usage/budgets/save", budgets.budget_save, name="usage_budgets_save"),
+    path("usage/budgets/remove", budgets.budget_drop, name="usage_budgets_remove"),
     path("usage/costs/<str:subject>", reports.subject, OWN, name="usage_subject"),
 ]
 api_urlpatterns: list[URLPattern] = [

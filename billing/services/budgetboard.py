@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 from billing import clock, money
-from billing.models import Budget, BudgetMode
+from billing.models import Budget, BudgetMode, UsageHour
 from billing.months import Month
 from billing.services import accounts, budgets
 from billing.services.scopes import Scope
-from tenants.models import Tenant
+from tenants.models import Membership, Tenant
 
 MARKS = budgets.THRESHOLDS
+LOOK_BACK = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +69,15 @@ def boards(scope: Scope) -> list[Board]:
                 )
             )
     return sorted(found, key=lambda one: (-one.percent, one.budget.pk))
+
+
+def offered(tenant: Tenant) -> list[str]:
+    """Whom a budget may name: the tenant's people, then the labels its usage of the last 90 days carries."""
+    people = Membership.objects.filter(tenant=tenant).order_by("user__email")
+    hours = UsageHour.objects.filter(tenant=tenant, hour__gte=clock.now() - LOOK_BACK).exclude(labels={})
+    pairs = {
+        f"{key}={value}"
+        for one in hours.values_list("labels", flat=True).distinct()
+        for key, value in one.items()
+    }
+    return [*people.values_list("user__email", flat=True), *sorted(pairs)]

@@ -1,4 +1,4 @@
-"""Finance and budgets: everybody's for staff under /reports/, the same pages for a tenant under /usage/."""
+"""Finance: everybody's for staff under /reports/, the same pages for a tenant under /usage/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from billing import clock, csvs, money
 from billing.months import Month
-from billing.services import budgetboard, finance
+from billing.services import finance
 from billing.services.finance import BUCKETS, Finance
 from billing.views.reports import address, report_page, scope_of, tabs
 from tenants.errors import Invalid
@@ -88,19 +88,6 @@ def finances_csv(request: Request, *, platform: bool) -> StreamingHttpResponse:
             ]  # fmt: skip
 
     return csvs.response(request, f"register-{start}-{end}.csv", REGISTER, rows())
-
-
-@report_page
-def budgets(request: Request, *, platform: bool) -> HttpResponse:
-    scope = scope_of(request, platform=platform, permission="budgets.view")
-    context = {
-        "platform": platform,
-        "tabs": tabs(request, platform=platform),
-        "boards": budgetboard.boards(scope),
-        "marks": budgetboard.MARKS,
-        "month": Month.of(clock.now()),
-    }
-    return render(request, "billing/reports/budgets.html", context)
 
 
 def _window(request: Request) -> tuple[date, date]:

@@ -131,7 +131,8 @@ THEIRS: set[str] = {
     "api:tenant-list", "api:member-list", "api:invitation-list", "api:token-list", "api:audit-list",
     "api:dataset-list", "api:job-list", "api:job-estimate", "api:endpoint-list", "api:model-list",
     "api:usage-list", "api:usage-events", "api:usage-overview", "api:usage-costs",
-    "api:usage-finance", "api:usage-backfill", "billing:usage_overview", "billing:usage_explorer", "billing:usage_explorer_csv",
+    "api:usage-finance", "api:usage-backfill", "billing:usage_budgets_save", "billing:usage_budgets_remove",
+    "billing:usage_overview", "billing:usage_explorer", "billing:usage_explorer_csv",
     "billing:usage_focus_csv", "billing:usage_finance", "billing:usage_finance_csv", "billing:usage_budgets",
     "api:invoice-list", "api:meter-list", "api:price-list",
 }  # fmt: skip
