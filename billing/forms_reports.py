@@ -46,6 +46,11 @@ DRILLED = ("sku", "user", "subject", "where", "currency")
 class MeterField(forms.ModelChoiceField):
     """Meters by their titles; their keys are for the API."""
 
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:  # PostgreSQL fails over it
+            raise forms.ValidationError(self.error_messages["invalid_choice"], code="invalid_choice")
+        return super().to_python(value)
+
     def label_from_instance(self, obj: Meter) -> str:
         return gettext(obj.title)
 

@@ -9,7 +9,7 @@ from billing.api import prices as prices_api
 from billing.api import reports as reports_api
 from billing.api import usage as usage_api
 from billing.api import usage_events as usage_events_api
-from billing.views import accounts, budgets, invoices, money_pages, reports, usage
+from billing.views import accounts, budgets, invoices, money_pages, prices, reports, usage
 from billing.views import reports_finance as finance
 
 # the same report pages twice: for staff over everything, for a tenant over its own
@@ -48,6 +48,9 @@ urlpatterns: list[URLPattern] = [
     path("reports/accounts/<str:tenant_id>/credit", accounts.account_grant, name="report_account_grant"),
     path("reports/accounts/<str:tenant_id>/unpark", accounts.account_unpark, name="report_account_unpark"),
     path("reports/accounts/<str:tenant_id>/close", accounts.account_close, name="report_account_close"),
+    path("reports/prices", prices.price_list, name="report_prices"),
+    path("reports/prices/preview", prices.price_preview, name="report_price_preview"),
+    path("reports/taxes", prices.tax_list, name="report_taxes"),
     path("reports/costs/<str:subject>", reports.subject, EVERYBODY, name="report_subject"),
     path("usage/overview", reports.overview, OWN, name="usage_overview"),
     path("usage/explorer", reports.explore, OWN, name="usage_explorer"),

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from billing import clock, money, rating, tariffs
-from billing.models import Meter, PriceModel, PriceVersion
+from billing.models import BillingAccount, Meter, PriceModel, PriceVersion
 from billing.services import accounts
 from tenants import audit
 from tenants.actor import Actor
@@ -94,18 +94,7 @@ def set_price(
     """Put a new price in force from a moment on (None: now). Never backwards: used prices do not change."""
     require(actor, "prices.manage")
     currency = currency or settings.CURRENCY
-    if not unit_price.is_finite() or unit_price < 0:
-        raise Invalid.at("/unit_price", "invalid", _("A price is zero or more."))
-    known_tiers = _checked_model(model, tiers)
-    if not included.is_finite() or included < 0:
-        raise Invalid.at("/included", "invalid", _("A quantity is zero or more."))
-    for pointer, bound in (("/minimum", minimum), ("/maximum", maximum)):
-        if bound is not None and (bound < 0 or bound != money.round_line(bound, currency)):
-            raise Invalid.at(
-                pointer, "invalid", _("An amount is zero or more, in the currency's own places.")
-            )
-    if minimum is not None and maximum is not None and maximum < minimum:
-        raise Invalid.at("/maximum", "order", _("The greatest amount is not below the least."))
+    known_tiers = _checked(currency, unit_price, model, tiers, included, minimum, maximum)
     with transaction.atomic():
         # one writer at a time; readers go on
         found = Meter.objects.select_for_update().filter(key=meter).first()
@@ -143,6 +132,67 @@ def set_price(
     return version
 
 
+def preview(
+    natural_quantities: Iterable[int],
+    *,
+    natural_size: Decimal,
+    unit_price: Decimal,
+    currency: str,
+    model: str = PriceModel.UNIT,
+    tiers: Sequence[Mapping[str, Any]] = (),
+    included: Decimal = money.ZERO,
+    minimum: Decimal | None = None,
+    maximum: Decimal | None = None,
+) -> list[tuple[int, Decimal]]:
+    """What months of so many natural units would cost at a price that is not in force yet, rounded as a line is."""
+    known = _checked(currency, unit_price, model, tiers, included, minimum, maximum)
+    found = []
+    for quantity in natural_quantities:
+        amount = tariffs.charge(
+            money.EXACT.multiply(Decimal(quantity), natural_size),
+            model=model,
+            unit_price=unit_price,
+            unit_size=natural_size,
+            tiers=tariffs.read_tiers(known) if known else (),
+            included=included,
+            minimum=minimum,
+            maximum=maximum,
+        )
+        found.append((quantity, money.round_line(amount, currency)))
+    return found
+
+
+def now_and_later() -> list[PriceVersion]:
+    """Every price of today, and those that are set for later: by plan, meter, SKU and age."""
+    rows = PriceVersion.objects.filter(Q(valid_to=None) | Q(valid_to__gt=clock.now())).select_related("meter")
+    return list(rows.order_by("plan", "meter_id", "sku", "currency", "valid_from"))
+
+
+def _checked(
+    currency: str,
+    unit_price: Decimal,
+    model: str,
+    tiers: Sequence[Mapping[str, Any]],
+    included: Decimal,
+    minimum: Decimal | None,
+    maximum: Decimal | None,
+) -> list[dict[str, str | None]]:
+    """The tiers as they are stored, or Invalid for what is no price."""
+    if not unit_price.is_finite() or unit_price < 0:
+        raise Invalid.at("/unit_price", "invalid", _("A price is zero or more."))
+    known_tiers = _checked_model(model, tiers)
+    if not included.is_finite() or included < 0:
+        raise Invalid.at("/included", "invalid", _("A quantity is zero or more."))
+    for pointer, bound in (("/minimum", minimum), ("/maximum", maximum)):
+        if bound is not None and (bound < 0 or bound != money.round_line(bound, currency)):
+            raise Invalid.at(
+                pointer, "invalid", _("An amount is zero or more, in the currency's own places.")
+            )
+    if minimum is not None and maximum is not None and maximum < minimum:
+        raise Invalid.at("/maximum", "order", _("The greatest amount is not below the least."))
+    return known_tiers
+
+
 def _checked_model(model: str, tiers: Sequence[Mapping[str, Any]]) -> list[dict[str, str | None]]:
     if model not in PriceModel.values:
         text = _("Known ways to price: %(known)s.") % {"known": ", ".join(PriceModel.values)}
@@ -162,5 +212,8 @@ def _terms(tenant: Tenant | None) -> tuple[str, str]:
     """Plan and currency of a tenant; without one, the installation's."""
     if tenant is None:
         return PLAN, settings.CURRENCY
+    known = BillingAccount.objects.filter(tenant=tenant).values_list("plan", "currency").first()
+    if known is not None:
+        return known
     account = accounts.of(tenant)
     return account.plan, account.currency

@@ -63,6 +63,9 @@ def tabs(request: Request, *, platform: bool) -> list[dict[str, Any]]:
     found = [{"key": key, "label": label, "url": address(key, platform)} for key, label in pages]
     if platform:
         found.append({"key": "accounts", "label": _("Accounts"), "url": reverse("billing:report_accounts")})
+    if platform and actor.may("prices.manage"):
+        found.append({"key": "prices", "label": _("Prices"), "url": reverse("billing:report_prices")})
+        found.append({"key": "taxes", "label": _("Taxes"), "url": reverse("billing:report_taxes")})
     if not platform:
         found.insert(0, {"key": "month", "label": _("Month"), "url": reverse("billing:usage")})
     return found

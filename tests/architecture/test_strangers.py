@@ -145,7 +145,7 @@ SECRET: set[str] = {
 }
 # Staff of the installation only.
 STAFF: set[str] = {
-    "billing:report_accounts",
+    "billing:report_accounts", "billing:report_prices", "billing:report_price_preview", "billing:report_taxes",
     "metrics", "billing:report", "billing:report_explorer", "billing:report_explorer_csv", "billing:report_focus_csv",
     "billing:report_finance", "billing:report_finance_csv", "billing:report_budgets", "api:report-overview",
     "api:report-costs", "api:report-finance",
