@@ -41,6 +41,7 @@ class CreditNote(TenantOwned):
     to_refund = AmountField()
     issued_at = models.DateTimeField()
     content_hash = models.CharField(max_length=64)
+    issuer: str = ""  # not of the note: who issued it, where staff are shown a list
 
     class Meta:
         ordering = ["-issued_at", "-id"]

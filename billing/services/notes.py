@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -29,9 +29,11 @@ from billing.states import InvoiceStatus
 from tenants import audit
 from tenants.actor import Actor
 from tenants.errors import Conflict, Fault, Hidden, Invalid
+from tenants.models import AuditEntry
 from tenants.permissions import require
 
 SERIES = "CN"
+ISSUED = "note.issued"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,13 @@ def find(actor: Actor, public_id: str) -> CreditNote:
     if found is None:
         raise Hidden
     return found
+
+
+def issuers(notes: Iterable[CreditNote]) -> dict[str, str]:
+    """{public id: who issued it}, as the audit log has it."""
+    named = {note.public_id: note.tenant_id for note in notes}
+    said = AuditEntry.objects.filter(tenant__in=set(named.values()), action=ISSUED, target_id__in=list(named))
+    return dict(said.values_list("target_id", "actor_label"))
 
 
 def rooms(invoice: Invoice) -> list[Room]:
@@ -191,7 +200,7 @@ def _write(
         },
         invoice=invoice,
     )
-    audit.record(actor, "note.issued", note, total=str(total), reason=reason)
+    audit.record(actor, ISSUED, note, total=str(total), reason=reason)
     receivables.settle(actor, invoice)
     return note
 

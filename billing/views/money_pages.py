@@ -160,6 +160,8 @@ def note_detail(request: Request, public_id: str) -> HttpResponse:
         "lines": note.lines.select_related("line"),
         "taxes": note.taxes.all(),
         "refunds": note.refunds.all(),
+        # who of the house it was is the house's business
+        "issuer": notes.issuers([note]).get(note.public_id, "") if request.actor.is_staff else "",
         "own": request.actor.tenant is not None and request.actor.tenant.pk == note.tenant_id,
     }
     return render(request, "billing/invoices/note.html", context)

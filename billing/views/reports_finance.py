@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from billing import clock, csvs, money
 from billing.months import Month
-from billing.services import finance
+from billing.services import finance, notes
 from billing.services.finance import BUCKETS, Finance
 from billing.views.reports import address, report_page, scope_of, tabs
 from tenants.errors import Invalid
@@ -30,7 +30,7 @@ BUCKET_LABELS = {
 BUCKET_TONES = {"not_due": "ok", "d30": "warn", "d60": "warn", "d90": "bad", "older": "bad"}
 REGISTER = [
     "number", "kind", "tenant", "tenant_name", "issued", "due", "period_start", "period_end", "status", "currency",
-    "net", "tax", "total", "credit", "left", "overdue_days", "content_hash",
+    "net", "tax", "total", "credit", "left", "overdue_days", "content_hash", "reason", "issued_by",
 ]  # fmt: skip
 
 
@@ -39,6 +39,7 @@ def finances(request: Request, *, platform: bool) -> HttpResponse:
     scope = scope_of(request, platform=platform, permission="invoices.view")
     start, end = _window(request)
     found = finance.finance(scope, start, end)
+    _name_issuers(found, platform)
     kept = {key: request.GET.get(key, "") for key in ("tenant", "currency") if request.GET.get(key)}
     context = {
         "platform": platform,
@@ -70,6 +71,7 @@ def finances_csv(request: Request, *, platform: bool) -> StreamingHttpResponse:
     scope = scope_of(request, platform=platform, permission="invoices.view")
     start, end = _window(request)
     found = finance.finance(scope, start, end)
+    _name_issuers(found, platform)
 
     def rows() -> Any:
         for one in found.invoices:
@@ -78,16 +80,23 @@ def finances_csv(request: Request, *, platform: bool) -> StreamingHttpResponse:
                 invoice.number, invoice.kind, invoice.buyer_id, invoice.buyer_name, invoice.finalized_at,
                 invoice.due_at, invoice.period_start, invoice.period_end, invoice.status, invoice.currency,
                 invoice.net, invoice.tax_total, invoice.total, invoice.credit_total, one.left, one.overdue_days,
-                invoice.content_hash,
+                invoice.content_hash, "", "",
             ]  # fmt: skip
         for note in found.notes:
             yield [
                 note.number, "credit_note", note.invoice.buyer_id, note.invoice.buyer_name, note.issued_at, None,
                 note.invoice.period_start, note.invoice.period_end, "issued", note.currency, -note.net,
-                -note.tax_total, -note.total, None, None, None, note.content_hash,
+                -note.tax_total, -note.total, None, None, None, note.content_hash, note.reason, note.issuer,
             ]  # fmt: skip
 
     return csvs.response(request, f"register-{start}-{end}.csv", REGISTER, rows())
+
+
+def _name_issuers(found: Finance, platform: bool) -> None:
+    """Say with each credit note who issued it; to staff alone."""
+    known = notes.issuers(found.notes) if platform and found.notes else {}
+    for note in found.notes:
+        note.issuer = known.get(note.public_id, "")
 
 
 def _window(request: Request) -> tuple[date, date]:
