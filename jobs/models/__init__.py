@@ -3,7 +3,8 @@ from jobs.models.endpoints import Endpoint, Replica, Revision, UsageLog
 from jobs.models.jobs import Attempt, GpuLease, Job, JobEvent, JobFile
 from jobs.models.keys import EndpointKey
 from jobs.models.registry import Artifact, Model, ModelVersion
-from jobs.models.traffic import AlertEvent, AlertMetric, AlertRule, Sample
+from jobs.models.requests import LoggedRequest, RequestLogGap
+from jobs.models.traffic import AlertEvent, AlertMetric, AlertRule, InputCount, Sample
 
 __all__ = [
     "AlertEvent",
@@ -16,12 +17,15 @@ __all__ = [
     "Endpoint",
     "EndpointKey",
     "GpuLease",
+    "InputCount",
     "Job",
     "JobEvent",
     "JobFile",
+    "LoggedRequest",
     "Model",
     "ModelVersion",
     "Replica",
+    "RequestLogGap",
     "Revision",
     "Sample",
     "UsageLog",

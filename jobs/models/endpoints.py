@@ -74,6 +74,12 @@ class Endpoint(TenantOwned):
     deadline_ms = models.PositiveIntegerField(_("answer within"), default=30_000)
     most_at_once = models.PositiveIntegerField(_("requests at once"), default=0)  # 0: no limit
 
+    # the request log: off unless somebody turns it on
+    log_percent = models.FloatField(_("share of requests kept"), default=0.0)
+    log_days = models.PositiveSmallIntegerField(_("days kept"), default=7)
+    log_masks = models.JSONField(_("hidden inputs"), default=list)  # names, replaced by "***"
+    log_mask_texts = models.BooleanField(_("addresses and long numbers hidden"), default=True)
+
     # how many workers
     min_replicas = models.PositiveSmallIntegerField(_("fewest workers"), default=1)
     max_replicas = models.PositiveSmallIntegerField(_("most workers"), default=1)
@@ -101,6 +107,10 @@ class Endpoint(TenantOwned):
             models.CheckConstraint(
                 condition=Q(max_replicas__gte=1, min_replicas__lte=models.F("max_replicas")),
                 name="endpoint_replicas_are_bounded",
+            ),
+            models.CheckConstraint(
+                condition=Q(log_percent__gte=0, log_percent__lte=100, log_days__gte=1),
+                name="endpoint_log_is_a_share_for_some_days",
             ),
             models.CheckConstraint(
                 condition=Q(canary=None) | ~Q(canary=models.F("current")),

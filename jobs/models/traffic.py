@@ -39,6 +39,21 @@ class Sample(models.Model):
         return f"{self.endpoint_id} {self.at:%H:%M:%S}"
 
 
+class InputCount(models.Model):
+    """What one revision was sent in one hour: counts in the bins of its version's profile, and no value."""
+
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="input_counts")
+    hour = models.DateTimeField()
+    rows = models.PositiveBigIntegerField(default=0)
+    counts = models.JSONField(default=list)  # one list a gauge, as trainer.gauges orders them
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["revision", "hour"], name="inputs_counted_by_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.revision_id} {self.hour:%Y-%m-%d %H}:00"
+
+
 class AlertMetric(models.TextChoices):
     """What an alert may watch. The unit is that of its threshold."""
 
@@ -50,6 +65,7 @@ class AlertMetric(models.TextChoices):
     REPLICAS = "replicas", _("Workers ready")
     CLASS_SHARE = "class_share", _("Share of a class (%)")
     DRIFT = "drift", _("Drift of predictions (PSI)")
+    INPUT_DRIFT = "input_drift", _("Drift of inputs (highest PSI)")
 
 
 class AlertRule(TenantOwned):
@@ -61,7 +77,7 @@ class AlertRule(TenantOwned):
     endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="alert_rules")
     name = models.CharField(_("name"), max_length=80)
     metric = models.CharField(_("number"), max_length=16, choices=AlertMetric.choices)
-    class_name = models.CharField(_("class"), max_length=200, blank=True)
+    class_name = models.CharField(_("class"), max_length=200, blank=True)  # or the input that is watched
     above = models.BooleanField(_("direction"), default=True)  # False: alert below the threshold
     threshold = models.FloatField(_("bound"))
     window_s = models.PositiveIntegerField(_("window"), default=300)
