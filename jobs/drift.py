@@ -1,9 +1,9 @@
-"""How far what a model says now is from what it was trained on. Pure."""
+"""How far what a model is asked and says now is from what it was trained on. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 LITTLE = 0.1  # PSI below: the same; the customary reading in credit scoring (Siddiqi, 2006)
 MUCH = 0.25  # PSI above: another population
@@ -40,3 +40,33 @@ def chi_square(reference: Mapping[str, int], seen: Mapping[str, int]) -> tuple[f
     spread = 2 / (9 * free)
     z = ((statistic / free) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
     return statistic, 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def psi_of_bins(reference: Sequence[int], seen: Sequence[int]) -> float | None:
+    """The same index of two histograms with the same bins."""
+    return psi(_by_place(reference), _by_place(seen))
+
+
+def ks(reference: Sequence[int], seen: Sequence[int]) -> float | None:
+    """Largest distance of the two cumulated shares (Kolmogorov and Smirnov), at the edges of ordered bins.
+
+    Between the edges it may be larger: it is a lower bound of the distance of the values themselves.
+    """
+    total, there = sum(reference), sum(seen)
+    if not total or not there:
+        return None
+    distance, expected, found = 0.0, 0.0, 0.0
+    for one, other in zip(reference, seen, strict=True):
+        expected += one / total
+        found += other / there
+        distance = max(distance, abs(expected - found))
+    return distance
+
+
+def ks_by_chance(reference: int, seen: int) -> float:
+    """The distance that two samples of one population stay below 19 times of 20 (Smirnov, 1948)."""
+    return 1.358 * math.sqrt((reference + seen) / (reference * seen))
+
+
+def _by_place(counts: Sequence[int]) -> dict[str, int]:
+    return {str(place): count for place, count in enumerate(counts)}

@@ -20,7 +20,11 @@ class AlertForm(forms.Form):
         label=_("Name"), max_length=80, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
     metric = forms.ChoiceField(label=_("Watch"), choices=AlertMetric.choices)
-    class_name = forms.ChoiceField(label=_("Class"), required=False, help_text=_("For the share of a class."))
+    class_name = forms.ChoiceField(
+        label=_("Class or input"),
+        required=False,
+        help_text=_("For the share of a class, or for one input whose drift is watched."),
+    )
     above = forms.ChoiceField(
         label=_("Tell when it is"), choices=(("1", _("above")), ("0", _("below"))), initial="1"
     )
@@ -45,10 +49,16 @@ class AlertForm(forms.Form):
 
     def __init__(self, endpoint: Endpoint, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        classes = endpoint.current.version.interface.get("classes", []) if endpoint.current else []
+        interface = endpoint.current.version.interface if endpoint.current else {}
+        classes = interface.get("classes", [])
+        inputs = [one.get("name", "") for one in interface.get("inputs", [])]
         field = self.fields["class_name"]
         assert isinstance(field, forms.ChoiceField)
-        field.choices = [("", "–"), *((str(name), str(name)) for name in classes)]
+        field.choices = [
+            ("", "–"),
+            (_("Classes"), [(str(name), str(name)) for name in classes]),
+            (_("Inputs"), [(str(name), str(name)) for name in inputs]),
+        ]
 
     def spec(self) -> dict[str, Any]:
         """What AlertSpec reads."""

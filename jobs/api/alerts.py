@@ -42,7 +42,9 @@ class AlertIn(Strict):
 
     name = serializers.CharField(max_length=80)
     metric = serializers.ChoiceField(choices=AlertMetric.choices)
-    class_name = serializers.CharField(required=False, help_text="For class_share.")
+    class_name = serializers.CharField(
+        required=False, help_text="For class_share; for input_drift one input, or none for the furthest."
+    )
     above = serializers.BooleanField(default=True)
     threshold = serializers.FloatField()
     window_s = serializers.IntegerField(default=300)

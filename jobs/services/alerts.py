@@ -10,13 +10,8 @@ import base64
 import json
 import logging
 import secrets
-import socket
-from collections.abc import Sequence
 from datetime import timedelta
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
-import httpx
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count
@@ -26,7 +21,7 @@ from standardwebhooks import Webhook
 
 from jobs import drift
 from jobs.models import AlertEvent, AlertMetric, AlertRule, Endpoint, Replica
-from jobs.services import traffic
+from jobs.services import inputs, traffic, webhooks
 from jobs.specs_alerts import AlertSpec
 from jobs.states import ReplicaStatus
 from tenants import audit, crypto, outbox
@@ -39,19 +34,19 @@ log = logging.getLogger(__name__)
 
 MOST_RULES = 50
 RETRY_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800)  # about a day in all
-TIMEOUT_S = 5.0
 
 
 def create_rule(actor: Actor, endpoint: Endpoint, spec: AlertSpec) -> tuple[AlertRule, str]:
     """Make a rule; the second is the secret of its webhook, shown once, or nothing without a webhook."""
     require(actor, "endpoints.publish", endpoint)
     secret = ""
+    _check_input(endpoint, spec)
     with transaction.atomic():
         if AlertRule.objects.filter(endpoint=endpoint).count() >= MOST_RULES:
             raise Conflict(_("An endpoint has at most %(n)s alerts. Remove one first.") % {"n": MOST_RULES})
         rule = AlertRule(tenant=endpoint.tenant, endpoint=endpoint, created_by=actor.user, **spec.fields())
         if spec.webhook_url:
-            _refuse_inner(spec.webhook_url)
+            webhooks.addresses_of(spec.webhook_url)
             secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
             key = data_key(endpoint.tenant)
             rule.webhook_secret = crypto.seal(key, secret.encode(), context=_context(rule))
@@ -107,10 +102,15 @@ def send_webhooks() -> int:
 def value_of(rule: AlertRule) -> float | None:
     """The number a rule watches, over its window; None where too little is known."""
     endpoint = rule.endpoint
+    window = timedelta(seconds=rule.window_s)
+    if rule.metric == AlertMetric.INPUT_DRIFT:
+        return inputs.highest_psi(
+            endpoint, window=window, fewest=rule.min_requests, input_name=rule.class_name
+        )
     if rule.metric == AlertMetric.REPLICAS:
         ready = Replica.objects.filter(revision__endpoint=endpoint, status=ReplicaStatus.READY)
         return float(ready.aggregate(n=Count("pk"))["n"])
-    last = traffic.lately(endpoint, window=timedelta(seconds=rule.window_s))
+    last = traffic.lately(endpoint, window=window)
     if rule.metric == AlertMetric.REQUEST_RATE:
         return last.rate
     if rule.metric == AlertMetric.WAITING:
@@ -147,6 +147,17 @@ def trained_on(endpoint: Endpoint) -> dict[str, int]:
     return {}
 
 
+def _check_input(endpoint: Endpoint, spec: AlertSpec) -> None:
+    """Refuse to watch an input that the model does not have: the alert would never be told."""
+    if spec.metric != AlertMetric.INPUT_DRIFT or not spec.class_name or endpoint.current is None:
+        return
+    known = [str(one.get("name")) for one in endpoint.current.version.interface.get("inputs", ())]
+    if spec.class_name not in known:
+        text = _("The model has no input %(name)s. It takes: %(known)s.")
+        words = {"name": spec.class_name, "known": ", ".join(known[:20])}
+        raise Invalid.at("/class_name", "unknown", text % words)
+
+
 def _look(rule: AlertRule) -> int:
     value = value_of(rule)
     rule.value = value
@@ -178,7 +189,7 @@ def _look(rule: AlertRule) -> int:
 
 def _sentence(rule: AlertRule, firing: bool, value: float | None) -> str:
     what = str(AlertMetric(rule.metric).label)
-    if rule.metric == AlertMetric.CLASS_SHARE:
+    if rule.class_name and rule.metric in (AlertMetric.CLASS_SHARE, AlertMetric.INPUT_DRIFT):
         what = f"{what} “{rule.class_name}”"
     side = "above" if rule.above else "below"
     state = f"is {side} its bound" if firing else "is back within its bound"
@@ -222,31 +233,9 @@ def _send(event: AlertEvent) -> tuple[str, bool]:
         "webhook-signature": Webhook(secret).sign(event.public_id, now, body),
     }
     try:
-        _refuse_inner(rule.webhook_url)
-        # no redirects: an allowed address must not lead to one that is not
-        answer = httpx.post(rule.webhook_url, content=body, headers=headers, timeout=TIMEOUT_S)
+        return webhooks.post(rule.webhook_url, body, headers)
     except Invalid as refusal:
         return refusal.detail, False
-    except httpx.HTTPError as error:
-        return f"{type(error).__name__}: {error}", False
-    return f"HTTP {answer.status_code}", answer.is_success
-
-
-def _refuse_inner(url: str) -> None:
-    """Refuse addresses within: a webhook must not make this server knock on its own doors."""
-    host = urlsplit(url).hostname or ""
-    if host in settings.WEBHOOK_HOSTS:
-        return
-    try:
-        found: Sequence[tuple[object, ...]] = socket.getaddrinfo(host, None)
-    except OSError:
-        raise Invalid.at(
-            "/webhook_url", "unknown_host", _("The name of this webhook is not known.")
-        ) from None
-    for one in found:
-        if not ip_address(str(one[4][0]).split("%")[0]).is_global:  # type: ignore[index]
-            text = _("This webhook leads into a private network. Ask the staff to allow its host.")
-            raise Invalid.at("/webhook_url", "private", text)
 
 
 def _context(rule: AlertRule) -> str:

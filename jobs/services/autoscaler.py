@@ -13,7 +13,7 @@ from django.utils import timezone
 from jobs import routes
 from jobs.models import Endpoint
 from jobs.scaling import Bounds, Load, WarmHours
-from jobs.services import pulses, revisions
+from jobs.services import inputs, pulses, revisions
 from jobs.services.endpoints import wake_endpoint
 from jobs.services.pulses import Pulses, WorkerWords
 from jobs.states import EndpointStatus
@@ -53,11 +53,15 @@ class Autoscaler:
             self._hours_at = now
             self._begin_warm_hours(at)
         self._scale(now, at)
-        if self.pulses.due and self.pulses.sample(words(), ready):
-            revisions.judge_canaries()
+        if self.pulses.due:
+            told = list(words())
+            inputs.count_inputs(told, at)
+            if self.pulses.sample(told, ready):
+                revisions.judge_canaries()
         if now - self._forgot_at >= FORGET_EVERY_S:
             self._forgot_at = now
             pulses.forget_old_samples()
+            inputs.forget_old_counts()
 
     def _scale(self, now: float, at: datetime) -> None:
         # fixed ones are not even read

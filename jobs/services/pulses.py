@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from jobs import routes
 from jobs.gateway.pulse import BOUNDS_MS, PULSE_KEY, PULSES_KEY
 from jobs.models import Revision, Sample
+from jobs.services.workers import News
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ class WorkerWords:
     """What one worker told of itself since it was last asked."""
 
     revision: int
-    batches: int
-    classes: Mapping[str, int]
+    news: News
 
 
 @dataclass(slots=True)
@@ -99,8 +99,8 @@ class Pulses:
         batches: dict[int, int] = defaultdict(int)
         classes: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for word in words:
-            batches[word.revision] += word.batches
-            for name, count in word.classes.items():
+            batches[word.revision] += word.news.batches
+            for name, count in word.news.classes.items():
                 classes[word.revision][name] += count
         at = timezone.now()
         rows = []

@@ -160,11 +160,9 @@ class Keeper:
         """What workers tell of themselves since they were last asked."""
         words = []
         for running in self._running.values():
-            batches, classes = running.worker.news()
-            if batches:
-                words.append(
-                    WorkerWords(revision=running.replica.revision_id, batches=batches, classes=classes)
-                )
+            news = running.worker.news()
+            if news.batches:
+                words.append(WorkerWords(revision=running.replica.revision_id, news=news))
         return words
 
     def _ready_by_revision(self) -> Counter[int]:

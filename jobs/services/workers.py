@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +40,41 @@ class Starter(Protocol):
     def start(self, folder: Path, environment: Mapping[str, str]) -> Process | None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a worker counted of its own requests."""
+
+    batches: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)  # predictions
+    input_rows: int = 0  # of which the inputs were counted
+    inputs: Sequence[Sequence[int]] = ()  # in the bins of the bundle's profile
+
+    @classmethod
+    def from_json(cls, text: str) -> News:
+        said = json.loads(text)
+        inputs = said.get("inputs") or {"rows": 0, "counts": []}
+        return cls(
+            batches=int(said["batches"]),
+            classes={str(name): int(count) for name, count in said["classes"].items()},
+            input_rows=int(inputs["rows"]),
+            inputs=[[int(count) for count in gauge] for gauge in inputs["counts"]],
+        )
+
+    def since(self, before: News) -> News:
+        """The difference: totals only grow."""
+        fresh = {name: count - before.classes.get(name, 0) for name, count in self.classes.items()}
+        earlier = before.inputs or [[0] * len(gauge) for gauge in self.inputs]
+        return News(
+            batches=self.batches - before.batches,
+            classes={name: count for name, count in fresh.items() if count > 0},
+            input_rows=self.input_rows - before.input_rows,
+            inputs=[
+                [now - then for now, then in zip(gauge, old, strict=True)]
+                for gauge, old in zip(self.inputs, earlier, strict=True)
+            ],
+        )
+
+
 class Worker:
     """A running model worker in a folder of its own."""
 
@@ -48,7 +84,7 @@ class Worker:
         self.folder = folder
         self.began = time.monotonic()
         self._socket_folder = folder
-        self._told: tuple[int, dict[str, int]] = (0, {})
+        self._told = News()
         if len(os.fsencode(folder / "s")) >= SOCKET_PATH_LIMIT:
             self._socket_folder = Path(tempfile.mkdtemp(prefix="tauon-"))
         self.address = str(self._socket_folder / "s")
@@ -93,16 +129,14 @@ class Worker:
             return f"The model worker was killed by {signal.Signals(-code).name}."
         return f"The model worker ended with code {code}."
 
-    def news(self) -> tuple[int, dict[str, int]]:
-        """Batches and predictions by class since it was last asked (see `trainer.watch`)."""
+    def news(self) -> News:
+        """What it did since it was last asked (see `trainer.watch`)."""
         try:
-            told = json.loads((self.folder / "watch.json").read_text(encoding="utf-8"))
-            batches, classes = int(told["batches"]), {str(k): int(v) for k, v in told["classes"].items()}
+            told = News.from_json((self.folder / "watch.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return 0, {}
-        before, self._told = self._told, (batches, classes)
-        fresh = {name: count - before[1].get(name, 0) for name, count in classes.items()}
-        return batches - before[0], {name: count for name, count in fresh.items() if count > 0}
+            return News()
+        before, self._told = self._told, told
+        return told.since(before)
 
     def ask_to_stop(self) -> None:
         """It finishes what it has and exits."""
