@@ -57,6 +57,8 @@ DONE = {
     "model.downloaded": _("downloaded"),
     "endpoint.shared": _("shared"),
     "endpoint.unshared": _("stopped sharing"),
+    "endpoint.requests_read": _("read the request log of"),
+    "endpoint.requests_exported": _("exported the request log of"),
     "invoice.finalized": _("finalized"),
     "budget.set": _("set the budget"),
     "budget.removed": _("removed the budget"),

@@ -138,6 +138,7 @@ STORAGES = {
 RUNS_DIR = VAR_DIR / "runs"  # working folders of training attempts; the truth is in storage and the database
 REPLICAS_DIR = VAR_DIR / "replicas"  # opened bundles of model workers
 USAGE_DIR = VAR_DIR / "usage"  # the gateway's write-ahead log of answered requests
+REQUESTS_DIR = VAR_DIR / "requests"  # the request log on its way into the database, for seconds
 STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -127,6 +127,7 @@ def _endpoints() -> dict[str, Any]:
             "most_at_once": endpoint.most_at_once or None,
             "workers": sorted(one.address for one in mine if revision and one.revision_id == revision.pk),
             "interface": shapes[revision.version_id] if revision else _interface({}),
+            "log": _log(endpoint),
             "sleeps": endpoint.min_replicas == 0 and endpoint.status != EndpointStatus.FAILED and not stopped,
             "canary": _beside(endpoint.canary, endpoint.canary_share, mine, shapes),
             "shadow": _beside(endpoint.shadow, endpoint.shadow_share, mine, shapes),
@@ -155,6 +156,14 @@ def _beside(
         "share": share,
         "interface": shapes[revision.version_id],
     }
+
+
+def _log(endpoint: Endpoint) -> dict[str, Any] | None:
+    """How much of its requests is kept, in basis points, and what is hidden in them."""
+    if endpoint.log_percent <= 0:
+        return None
+    share = max(1, round(endpoint.log_percent * 100))
+    return {"share": share, "masks": endpoint.log_masks, "texts": endpoint.log_mask_texts}
 
 
 def _interface(interface: dict[str, Any]) -> dict[str, Any]:

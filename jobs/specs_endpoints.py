@@ -33,8 +33,12 @@ OPERATION: dict[str, tuple[type, float, float]] = {
     "guard_error_share": (float, 0, 1),
     "guard_p95_ratio": (float, 1, 100),
     "guard_min_requests": (int, 1, 1_000_000),
+    "log_percent": (float, 0, 100),
+    "log_days": (int, 1, 90),
 }
+MOST_MASKS = 200
 MOST_WARM_HOURS = 20
+_LISTED = {"warm_hours", "log_masks", "log_mask_texts"}  # settings of operation that are no numbers
 _SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$")
 _TYPES = {bool: gettext_lazy("a yes or no"), int: gettext_lazy("a whole number"), str: gettext_lazy("text")}
 
@@ -78,11 +82,15 @@ class EndpointChange:
 
     @classmethod
     def parse(cls, data: Any) -> EndpointChange:
-        known = {field.name for field in fields(cls)} - {"operation"} | OPERATION.keys() | {"warm_hours"}
+        known = {field.name for field in fields(cls)} - {"operation"} | OPERATION.keys() | _LISTED
         found = _Faults(data, known=known)
         operation = {name: value for name in OPERATION if (value := found.number(name)) is not None}
         if "warm_hours" in data:
             operation["warm_hours"] = found.warm_hours()
+        if "log_masks" in data:
+            operation["log_masks"] = found.masks()
+        if (texts := found.take("log_mask_texts", bool, None)) is not None:
+            operation["log_mask_texts"] = texts
         change = cls(
             name=found.name(required=False) if "name" in data else None,
             is_public=found.take("is_public", bool, None) if "is_public" in data else None,
@@ -232,6 +240,19 @@ class _Faults:
             )
             self.add("warm_hours", "format", text)
             return []
+
+    def masks(self) -> list[str]:
+        """Names of inputs, columns and outputs that the request log hides."""
+        said = self.data["log_masks"]
+        if (
+            not isinstance(said, list)
+            or len(said) > MOST_MASKS
+            or not all(isinstance(one, str) for one in said)
+        ):
+            self.add("log_masks", "format", _("Give a list of at most %(n)s names.") % {"n": MOST_MASKS})
+            return []
+        names = [one.replace("\0", "").strip()[:200] for one in said]
+        return [one for one in dict.fromkeys(names) if one]
 
     def share(self, usual_percent: float | None) -> int:
         percent = self.data.get("percent", usual_percent)

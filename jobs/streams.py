@@ -1,9 +1,10 @@
-"""Answers that stream a stored file, decrypted on the way."""
+"""Answers that stream: a stored file, decrypted on the way, or lines that are too many for the memory."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import chain
+from tempfile import TemporaryFile
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -12,8 +13,10 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from django.utils.text import slugify
 
-from jobs.models import Artifact
+from jobs.models import Artifact, JobFile
+from jobs.services.job_files import open_file
 from jobs.services.registry import open_artifact
+from jobs.storage import CHUNK_BYTES
 from tenants.actor import Actor
 
 
@@ -27,6 +30,17 @@ def send_artifact(request: HttpRequest, actor: Actor, artifact: Artifact) -> Str
         name=f"{model}-v{version.number}-{version.variant}-{artifact.name}",
         size_bytes=artifact.size_bytes,
         sha256=artifact.sha256,
+    )
+
+
+def send_job_file(request: HttpRequest, actor: Actor, file: JobFile) -> StreamingHttpResponse:
+    """One file that a job left, for page and API alike."""
+    return download(
+        request,
+        open_file(actor, file),
+        name=f"{slugify(file.job.name) or 'job'}-{file.name}",
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
     )
 
 
@@ -45,6 +59,28 @@ def download(
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "private, no-store"
     response["ETag"] = f'"{sha256}"'
+    return response
+
+
+def send_lines(
+    request: HttpRequest, pieces: Iterable[str], *, name: str, content_type: str
+) -> StreamingHttpResponse:
+    """Text that is made while it is read from the database: first into a file without a name, then out.
+
+    The rows are read in this thread, whose connection ends with the request; the file needs none.
+    """
+    file = TemporaryFile()  # noqa: SIM115  closed when the last piece is out, or with the response
+    for piece in pieces:
+        file.write(piece.encode())
+    size_bytes = file.tell()
+    file.seek(0)
+    body: Any = iter(lambda: file.read(CHUNK_BYTES), b"")
+    if isinstance(request, ASGIRequest):
+        body = _off_the_loop(body)
+    response = StreamingHttpResponse(body, content_type=content_type)
+    response["Content-Length"] = str(size_bytes)
+    response["Content-Disposition"] = content_disposition_header(True, name)
+    response["Cache-Control"] = "private, no-store"
     return response
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from jobs import routes
-from jobs.services import alerts, usage
+from jobs.services import alerts, requests, usage
 
 
 @shared_task(name="jobs.publish_routes")
@@ -17,6 +17,16 @@ def publish_routes() -> None:
 @shared_task(name="jobs.ship_endpoint_usage")
 def ship_endpoint_usage() -> None:
     usage.ship_endpoint_usage()
+
+
+@shared_task(name="jobs.ship_logged_requests")
+def ship_logged_requests() -> None:
+    requests.ship_logged_requests()
+
+
+@shared_task(name="jobs.forget_logged_requests")
+def forget_logged_requests() -> None:
+    requests.forget_logged_requests()
 
 
 @shared_task(name="jobs.look_at_alerts")

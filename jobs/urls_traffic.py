@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.urls import path
 
 from jobs.api import alerts as alerts_api
+from jobs.api import drift as drift_api
+from jobs.api import requests as requests_api
 from jobs.api import traffic as api
-from jobs.views import alerts, traffic
+from jobs.views import alerts, drift, requests, traffic
 
 urlpatterns = [
     path("endpoints/<slug:public_id>/traffic", traffic.endpoint_traffic, name="endpoint_traffic"),
@@ -23,6 +25,13 @@ urlpatterns = [
         alerts.endpoint_alert_remove,
         name="endpoint_alert_remove",
     ),
+    path("endpoints/<slug:public_id>/drift", drift.endpoint_drift, name="endpoint_drift"),
+    path("endpoints/<slug:public_id>/requests", requests.endpoint_requests, name="endpoint_requests"),
+    path(
+        "endpoints/<slug:public_id>/requests/export",
+        requests.endpoint_requests_export,
+        name="endpoint_requests_export",
+    ),
 ]
 api_urlpatterns = [
     path("endpoints/<slug:public_id>/canary", api.EndpointCanary.as_view(), name="endpoint-canary"),
@@ -36,4 +45,6 @@ api_urlpatterns = [
         alerts_api.AlertDetail.as_view(),
         name="endpoint-alert",
     ),
+    path("endpoints/<slug:public_id>/drift", drift_api.EndpointDrift.as_view(), name="endpoint-drift"),
+    path("endpoints/<slug:public_id>/requests", requests_api.RequestList.as_view(), name="endpoint-requests"),
 ]

@@ -44,7 +44,7 @@ def clean_outbox() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def folders_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Storage, runs, replicas and usage logs of a test are its own."""
-    for name in ("RUNS_DIR", "REPLICAS_DIR", "USAGE_DIR"):
+    for name in ("RUNS_DIR", "REPLICAS_DIR", "USAGE_DIR", "REQUESTS_DIR"):
         folder = tmp_path / name.split("_")[0].lower()
         folder.mkdir()
         monkeypatch.setattr(settings, name, folder)

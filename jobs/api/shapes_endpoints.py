@@ -44,7 +44,7 @@ class EndpointOut(serializers.ModelSerializer):
             "canary", "shadow", "deadline_ms", "most_at_once", "min_replicas", "max_replicas",
             "target_concurrency", "scale_up_after_s",
             "scale_down_after_s", "zero_after_s", "warm_hours", "guard_error_share", "guard_p95_ratio",
-            "guard_min_requests", "rollout_note",
+            "guard_min_requests", "rollout_note", "log_percent", "log_days", "log_masks", "log_mask_texts",
         ]  # fmt: skip
 
     def get_canary(self, endpoint: Endpoint) -> dict[str, Any] | None:
@@ -100,6 +100,16 @@ class EndpointChangeIn(Strict):
         required=False, help_text="Times the p95 of the stable revision."
     )
     guard_min_requests = serializers.IntegerField(required=False)
+    log_percent = serializers.FloatField(
+        required=False, help_text="Of the requests kept in the log; 0: none."
+    )
+    log_days = serializers.IntegerField(required=False, help_text="How long they are kept.")
+    log_masks = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Inputs and columns hidden in the log."
+    )
+    log_mask_texts = serializers.BooleanField(
+        required=False, help_text="Hide e-mail addresses and long numbers in the log."
+    )
 
 
 class RevisionIn(Strict):

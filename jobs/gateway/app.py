@@ -111,8 +111,8 @@ class Gateway:
             return
         except Exception:
             log.exception("request %s failed", call.id)
-            problem = Problem(500, "internal_error", "Something broke here. It was written down.")
-            await self._refuse(call, problem)
+            broken = Problem(500, "internal_error", "Something broke here. It was written down.")
+            await self._refuse(call, broken)
         else:
             if call.seen is not None and (answer := call.seen.answer) is not None:
                 self.recorder.saw(call.seen, call.id, 200, answer.body)
@@ -219,7 +219,7 @@ class Gateway:
         within_s = call.within_s(usual_s, max(usual_s, self.config.deadline_s))
         standing = await self.admission.within_rate(route, token, call.caller)
         body = await call.body(self.config.max_body_bytes, self.config.body_s)
-        on_piece = stream.piece if stream else None
+        on_piece: Callable[[bytes], None] | None = stream.piece if stream else None
         if seen is not None:
             seen.body = body
             on_piece = seen.hear(on_piece) if on_piece else None

@@ -289,7 +289,8 @@ def _joined(lines: bytes) -> str:
 def _unpacked(raw: bytes, datatype: str) -> list[Any] | None:
     """The values of a binary tensor; None where they cannot be told."""
     if datatype == "BYTES":
-        texts, at = [], 0
+        texts: list[Any] = []
+        at = 0
         while at + 4 <= len(raw) and len(texts) <= MOST_VALUES:
             (size,) = struct.unpack_from("<I", raw, at)
             texts.append(raw[at + 4 : at + 4 + size].decode("utf-8", "replace"))

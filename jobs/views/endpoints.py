@@ -38,6 +38,7 @@ from tenants.permissions import allowed, require
 from tenants.views.common import needs_something_to_see, needs_tenant
 
 TABS = ("try", "revisions", "settings")
+_PAGES = {"keys", "traffic", "alerts", "drift", "requests"}  # tabs that are pages of their own
 
 
 @needs_something_to_see(Endpoint)
@@ -232,6 +233,12 @@ def _page(
             "icon": "activity",
         },
         {
+            "key": "drift",
+            "label": _("Drift"),
+            "url": reverse("jobs:endpoint_drift", args=[endpoint.public_id]),
+            "icon": "scale",
+        },
+        {
             "key": "alerts",
             "label": _("Alerts"),
             "url": reverse("jobs:endpoint_alerts", args=[endpoint.public_id]),
@@ -240,11 +247,13 @@ def _page(
     ]
     if may["publish"]:
         keys_url = reverse("jobs:endpoint_keys", args=[endpoint.public_id])
+        log_url = reverse("jobs:endpoint_requests", args=[endpoint.public_id])
+        tabs.append({"key": "requests", "label": _("Requests"), "url": log_url, "icon": "list"})
         tabs.append({"key": "keys", "label": _("Keys"), "url": keys_url, "icon": "key-round"})
         tabs.append(
             {"key": "settings", "label": _("Settings"), "url": f"{here}?tab=settings", "icon": "settings"}
         )
-    tab = tab if tab in {one["key"] for one in tabs} - {"keys", "traffic", "alerts"} else "try"
+    tab = tab if tab in {one["key"] for one in tabs} - _PAGES else "try"
     context = {
         "endpoint": endpoint,
         "may": may,
