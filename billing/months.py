@@ -75,11 +75,20 @@ class Calendar:
     zone: str = "UTC"
     anchor: int = 1
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether these are UTC months from the 1st."""
+        return self.zone == "UTC" and self.anchor == 1
+
+    def first_day(self, month: Month) -> date:
+        """The local day a month begins on."""
+        last = calendar.monthrange(month.year, month.number)[1]
+        return date(month.year, month.number, min(self.anchor, last))
+
     def start(self, month: Month) -> datetime:
         """The first instant of a month, as UTC."""
-        last = calendar.monthrange(month.year, month.number)[1]
-        local = datetime(month.year, month.number, min(self.anchor, last), tzinfo=ZoneInfo(self.zone))
-        return local.astimezone(UTC)
+        first = self.first_day(month)
+        return datetime(first.year, first.month, first.day, tzinfo=ZoneInfo(self.zone)).astimezone(UTC)
 
     def end(self, month: Month) -> datetime:
         """The first instant that is not part of a month any more."""

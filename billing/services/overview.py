@@ -12,7 +12,7 @@ from django.db.models.functions import TruncDate
 
 from billing import clock, money
 from billing.models import Allocation, BillingAccount, CreditGrant, UsageDay, UsageHour
-from billing.months import Month
+from billing.months import Calendar, Month
 from billing.services import completeness, costcard, finance, reports
 from billing.services.completeness import Completeness
 from billing.services.extras import midnight
@@ -26,6 +26,7 @@ class Overview:
     """Money of a scope in one currency, unrounded. None: not known."""
 
     month: Month
+    calendar: Calendar  # of the tenant; of everybody: UTC months
     now: datetime
     currency: str
     spent: Decimal  # this month to this instant, with what runs
@@ -61,13 +62,13 @@ class Overview:
 def overview(scope: Scope, *, with_invoices: bool) -> Overview:
     """Where the running month stands; what is owed and prepaid only for those who may see invoices."""
     now = clock.now()
-    month = Month.of(now)
+    calendar = calendar_of(scope)
+    month = calendar.month_of(now)
+    start, end, earlier = calendar.start(month), calendar.end(month), calendar.start(month.previous)
     held = list(_held(scope))
-    spent = money.total(
-        [_days(scope, month.start, month.end), reports.unsettled(_held(scope), since=month.start, now=now)]
-    )
+    spent = money.total([_exactly(scope, start, end), reports.unsettled(_held(scope), since=start, now=now)])
     hour = now.replace(minute=0, second=0, microsecond=0)
-    gone = min(now - month.start, month.previous.end - month.previous.start)
+    gone = min(now - start, start - earlier)
     accounts = scope.rows(BillingAccount.objects.exclude(parked_at=None))
     ages = finance.aging(scope, now) if with_invoices else None
     owed = money.total([amount for _count, amount in ages.values()]) if ages else None
@@ -76,23 +77,30 @@ def overview(scope: Scope, *, with_invoices: bool) -> Overview:
         overdue=owed - ages["not_due"][1] if ages and owed is not None else None,
         credit=_credit(scope, now) if with_invoices else None,
         month=month,
+        calendar=calendar,
         now=now,
         currency=scope.currency,
         spent=spent,
-        before=_exactly(scope, month.previous.start, month.previous.start + gone),
-        forecast=forecast(scope, spent, now),
+        before=_exactly(scope, earlier, earlier + gone),
+        forecast=forecast(scope, spent, now, end=end),
         per_day=_hours(scope, hour - timedelta(days=1), hour),
         per_hour_now=money.total([costcard.per_hour(one, scope.currency, now) for one in held]),
         running=len(held),
-        completeness=completeness.of(scope, month.start, now),
+        completeness=completeness.of(scope, start, now),
         parked=list(accounts.select_related("tenant").order_by("parked_at")),
     )
 
 
-def forecast(scope: Scope, spent: Decimal, now: datetime) -> Decimal | None:
+def calendar_of(scope: Scope) -> Calendar:
+    """Where the months of a scope begin: a tenant's own, UTC's for everybody. A report makes no account."""
+    found = BillingAccount.objects.filter(tenant=scope.tenant).first() if scope.tenant else None
+    return found.calendar if found else Calendar()
+
+
+def forecast(scope: Scope, spent: Decimal, now: datetime, *, end: datetime | None = None) -> Decimal | None:
     """What this month will have cost: the rest of it at the pace of the last seven whole days, or of those there were.
 
-    None while less than a day is known.
+    `end` is the month's (None: the UTC month's). None while less than a day is known.
     """
     today = midnight(now.date())
     days = scope.rows(UsageDay.objects.filter(price__currency=scope.currency))
@@ -101,7 +109,7 @@ def forecast(scope: Scope, spent: Decimal, now: datetime) -> Decimal | None:
     if known < 1:
         return None
     pace = money.EXACT.divide(_days(scope, today - timedelta(days=known), today), known)
-    left = Decimal((Month.of(now).end - now) // timedelta(seconds=1))
+    left = Decimal(((end or Month.of(now).end) - now) // timedelta(seconds=1))
     return money.EXACT.add(spent, money.price_of(left, unit_price=pace, unit_size=Decimal(86400)))
 
 
@@ -130,7 +138,14 @@ def _hours(scope: Scope, start: datetime, end: datetime) -> Decimal:
 
 
 def _exactly(scope: Scope, start: datetime, end: datetime) -> Decimal:
-    """Whole days from the sums of days, the rest of the last one from hours; the hour that runs counts whole."""
-    last = midnight(end.date())
-    rest = _hours(scope, last, end) if end > last else money.ZERO
-    return money.total([_days(scope, start, last), rest])
+    """Whole UTC days from the sums of days, the rest at both ends from hours; the hour that runs counts whole.
+
+    Where a month begins within a UTC hour, that hour counts as the month's before.
+    """
+    first, last = midnight(start.date()), midnight(end.date())
+    if start > first:
+        first += timedelta(days=1)
+    if first > last:
+        return _hours(scope, start, end)
+    edges = [_hours(scope, begin, until) for begin, until in ((start, first), (last, end)) if begin < until]
+    return money.total([_days(scope, first, last), *edges])

@@ -83,7 +83,7 @@ def overview(request: Request, *, platform: bool) -> HttpResponse:
     scope = scope_of(request, platform=platform)
     sees_invoices = platform or request.actor.may("invoices.view")
     found = overviews.overview(scope, with_invoices=sees_invoices)
-    start, end = found.month.first, found.now.date() + timedelta(days=1)
+    start, end = found.calendar.first_day(found.month), found.now.date() + timedelta(days=1)
     groups = ["tenant", "user", "subject", "sku"] if platform else ["user", "subject", "sku"]
     tops = []
     for group in groups:
@@ -103,6 +103,7 @@ def overview(request: Request, *, platform: bool) -> HttpResponse:
         "tabs": tabs(request, platform=platform),
         "scope": scope,
         "found": found,
+        "first_day": start,
         "finance_url": address("finance", platform),
         "chart": explorer.explore(scope, Question(start=start, end=end)).chart,
         "tops": tops,
