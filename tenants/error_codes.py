@@ -194,6 +194,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "archived": _("The dataset is archived and takes no new job. Choose another."),
         "none": _("The dataset has no version that can be used. Upload one."),
         "wrong_format": _("The recipe wants another kind of data. Choose a dataset or recipe that fits."),
+        "missing_column": _(
+            "The model needs this input, and no column is called so. Name the column under “columns”."
+        ),
+        "no_files": _("The files of this model version are gone. Choose another version."),
         "unknown_column": _("The dataset has no such column. The detail lists those it has."),
         "not_a_number": _(
             "A column of numbers is wanted here. Choose another one, or mend the values that are none."

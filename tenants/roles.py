@@ -20,8 +20,8 @@ _MONEY = frozenset({
     "tenant.view", "members.view", "usage.view", "invoices.view", "budgets.view", "budgets.manage",
 })  # fmt: skip
 _WORK = _LOOK | {
-    "datasets.upload", "datasets.archive", "jobs.submit", "jobs.cancel", "models.download",
-    "endpoints.publish", "endpoints.invoke", "endpoints.stop", "tokens.view", "tokens.create",
+    "datasets.upload", "datasets.archive", "jobs.submit", "jobs.cancel", "jobs.download",
+    "models.download", "endpoints.publish", "endpoints.invoke", "endpoints.stop", "tokens.view", "tokens.create",
     "tokens.revoke", "usage.view", "budgets.view",
 }  # fmt: skip
 _RUN = _WORK | _MONEY | {

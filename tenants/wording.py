@@ -19,7 +19,7 @@ RIGHTS: list[tuple[Any, frozenset[str]]] = [
     ),
     (_("Upload and archive datasets"), frozenset({"datasets.upload", "datasets.archive"})),
     (_("Start and stop jobs"), frozenset({"jobs.submit", "jobs.cancel"})),
-    (_("Download model files"), frozenset({"models.download"})),
+    (_("Download files of models and jobs"), frozenset({"models.download", "jobs.download"})),
     (
         _("Publish, call and stop endpoints"),
         frozenset({"endpoints.publish", "endpoints.invoke", "endpoints.stop"}),
