@@ -23,14 +23,21 @@ class UsageEvent(TenantOwned):
 
     NOUN: ClassVar[str] = "usage"
 
-    # every index is paid for with each event: the two below serve every question that is asked
-    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)
+    # every index and every key that is looked up is paid for with each event: the two indexes below serve every
+    # question that is asked, and the trigger that sums a batch sees to tenant, price, meter and SKU
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     source = models.CharField(max_length=40)
     key = models.CharField(max_length=200)
-    meter = models.ForeignKey(Meter, on_delete=models.PROTECT, related_name="+", db_index=False)
+    meter = models.ForeignKey(
+        Meter, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     sku = models.CharField(max_length=60)
-    price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+", db_index=False)
+    price = models.ForeignKey(
+        PriceVersion, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     quantity = QuantityField()
     event_time = models.DateTimeField()
     ended_at = models.DateTimeField()  # same as event_time for a thing of one moment
