@@ -11,9 +11,16 @@ from rest_framework.parsers import JSONParser
 
 
 class Number(str):
-    """A JSON number as it was written. Not a text: fields that want a text refuse it."""
+    """A JSON number as it was written. Not a text: fields that want a text refuse it, and it equals none."""
 
     __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Number and str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 class ExactJson(JSONParser):

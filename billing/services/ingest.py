@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+import psycopg
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
-from billing import clock, money, rating
+from billing import clock, rating
 from billing.models import Meter
-from billing.services import budgets, locks, prices
+from billing.services import budgets, locks, prices, told
 from billing.services.metering import MAX_AHEAD, MAX_LATE
 from tenants.actor import Actor
 from tenants.errors import Fault, Invalid
@@ -25,16 +24,15 @@ from tenants.models import Tenant
 from tenants.permissions import require
 
 MOST_EVENTS = 1000
-MOST_LABELS = 8
 NAME_SPACE = "api:"  # of sources from outside: nobody takes a key away from our own meters
 FIELDS = frozenset({
     "key", "meter", "sku", "quantity", "event_time", "subject", "subject_title", "user", "labels",
 })  # fmt: skip
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _KEY = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,39}", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,26}(\.[0-9]{1,12})?", re.ASCII)
-_SIGNED = re.compile(r"[+-]?[0-9]*\.?[0-9]*([eE][+-]?[0-9]+)?", re.ASCII)
+_UTC_TIME = re.compile(  # as isoformat() writes it
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.(?!000000)[0-9]{6})?\+00:00", re.ASCII
+)
 _BETWEEN = "\x1f"  # no value holds it: every text here is printable
 
 # One statement for a batch, in the order of the keys: two batches with the same keys wait, they never lock each
@@ -84,31 +82,40 @@ class Status(StrEnum):
         return {"stored": 201, "duplicate": 200, "conflict": 409, "invalid": 422}[self.value]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Result:
     """What became of one event, and why."""
 
     index: int
     key: str
     outcome: Status
-    faults: list[Fault] = field(default_factory=list)
+    faults: Sequence[Fault] = ()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Row:
     """A valid event on its way to its columns."""
 
     result: Result
-    meter: str
-    sku: str
-    price_id: int
+    alike: _Alike
+    price: rating.Price
     quantity: str
     time: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Alike:
+    """What events of a batch say alike, checked once: all but key, quantity and time."""
+
+    prices: Sequence[rating.Price]  # in force at some moment of the time we take
+    always: rating.Price | None  # in force over all of it
     subject: str
     title: str
     user: str
     dims: str
-    digest: str
+    before: str  # of what is hashed: what stands before quantity and time,
+    after: str  # and behind them
 
 
 def ingest(actor: Actor, *, source: str, events: Sequence[Any]) -> list[Result]:
@@ -160,7 +167,8 @@ def record_batch(
 
 def _store(tenant_id: int, source: str, rows: Mapping[str, _Row]) -> dict[str, str]:
     """Insert what is new and mark the rest; returns the keys that were known, with the hash of what stays."""
-    with connection.cursor() as cursor:
+    # the server binds: a quarter of a megabyte of values is not written into the statement and parsed with it
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(STORE, columns(tenant_id, source, list(rows.values())))
         known = dict(cursor.fetchall())
         if unseen := [key for key, digest in known.items() if digest is None]:
@@ -178,15 +186,15 @@ def columns(tenant_id: int, source: str, rows: Sequence[_Row]) -> dict[str, Any]
         "tenant": tenant_id,
         "source": source,
         "key": _BETWEEN.join([row.result.key for row in rows]),
-        "meter": _BETWEEN.join([row.meter for row in rows]),
-        "sku": _BETWEEN.join([row.sku for row in rows]),
-        "price": _BETWEEN.join([str(row.price_id) for row in rows]),
+        "meter": _BETWEEN.join([row.price.meter for row in rows]),
+        "sku": _BETWEEN.join([row.price.sku for row in rows]),
+        "price": _BETWEEN.join([str(row.price.id) for row in rows]),
         "quantity": _BETWEEN.join([row.quantity for row in rows]),
         "time": _BETWEEN.join([row.time for row in rows]),
-        "subject": _BETWEEN.join([row.subject for row in rows]),
-        "title": _BETWEEN.join([row.title for row in rows]),
-        "user": _BETWEEN.join([row.user for row in rows]),
-        "dims": _BETWEEN.join([row.dims for row in rows]),
+        "subject": _BETWEEN.join([row.alike.subject for row in rows]),
+        "title": _BETWEEN.join([row.alike.title for row in rows]),
+        "user": _BETWEEN.join([row.alike.user for row in rows]),
+        "dims": _BETWEEN.join([row.alike.dims for row in rows]),
         "hash": _BETWEEN.join([row.digest for row in rows]),
     }
 
@@ -201,86 +209,125 @@ def _settle(result: Result, *, same: bool) -> None:
 
 
 class _Reader:
-    """Reads the events of one batch; what is asked of the database is asked once a meter and SKU."""
+    """Reads the events of one batch; what many of them say alike is checked once, with the database's help."""
 
     def __init__(self, tenant: Tenant, now: datetime, oldest: timedelta) -> None:
         self.tenant = tenant
         self.now = now
         self.oldest = oldest
         self.first, self.last = now - oldest, now + MAX_AHEAD
-        self.meters = set(Meter.objects.values_list("key", flat=True))
+        self.meters: set[str] | None = None  # read when something is asked for that has no price
         self.known: dict[tuple[str, str], list[rating.Price]] = {}
-        self.always: dict[tuple[str, str], rating.Price] = {}  # in force over all of the time we take
-        self.subjects: set[str] = set()  # good ones of this batch: most come many times
-        self.texts: set[str] = {""}
-        self.labels: dict[tuple[tuple[str, str], ...], str] = {}
+        self.alike: dict[tuple[Any, ...], _Alike] = {}
 
     def read(self, index: int, given: Any) -> _Row | Result:
         """The event as it is stored, or a result that says what is wrong with it."""
         if not isinstance(given, dict):
             fault = Fault(f"/events/{index}", "invalid", _("An event is an object."))
-            return Result(index=index, key="", outcome=Status.INVALID, faults=[fault])
-        wrong: list[tuple[str, str, str]] = []
+            return Result(index, "", Status.INVALID, [fault])
+        wrong: told.Wrong = []
         for name in () if given.keys() <= FIELDS else given.keys() - FIELDS:
             text = _("This field is not known. Known fields: %(known)s.")
-            wrong.append((_shown(name), "unknown_field", text % {"known": ", ".join(sorted(FIELDS))}))
+            wrong.append((told.shown(name), "unknown_field", text % {"known": ", ".join(sorted(FIELDS))}))
         key = given.get("key")
         if type(key) is not str or not _KEY.fullmatch(key):
             wrong.append(("key", "invalid", _("A key has 1 to 200 visible ASCII characters.")))
             key = ""
-        meter, sku = given.get("meter"), given.get("sku", "standard")
-        quantity = self._quantity(given.get("quantity"), wrong)
+        quantity = told.quantity(given.get("quantity"), wrong)
         moment, stated = self._time(given.get("event_time"), wrong)
-        price = self._price(meter, sku, moment, wrong)
-        subject = given.get("subject")
-        if type(subject) is str and (subject in self.subjects or _WORD.fullmatch(subject)):
-            self.subjects.add(subject)
-        else:
+        alike = self._alike(given, wrong)
+        price = None if alike is None else alike.always or self._price(alike, given, moment, wrong)
+        if wrong or alike is None or price is None:
+            faults = [Fault(f"/events/{index}/{name}", code, text) for name, code, text in wrong]
+            return Result(index, key, Status.INVALID, faults)
+        said = f"{alike.before}{quantity}\0{stated}{alike.after}"
+        return _Row(
+            Result(index, key, Status.STORED),
+            alike,
+            price,
+            quantity,
+            stated or self.now.isoformat(),
+            hashlib.sha256(said.encode()).hexdigest(),
+        )
+
+    def _alike(self, given: Mapping[str, Any], wrong: told.Wrong) -> _Alike | None:
+        """What is known of events like this one; None where it is said what is wrong."""
+        subject, labels = given.get("subject"), given.get("labels")
+        texts = (
+            given.get("meter"), given.get("sku", "standard"), subject, given.get("subject_title", subject),
+            given.get("user", ""),
+        )  # fmt: skip
+        pairs = () if labels is None else tuple(labels.items()) if type(labels) is dict else None
+        if pairs is None:
+            return self._checked(texts, labels, given, wrong)
+        try:
+            found = self.alike.get((*texts, *pairs))
+        except TypeError:  # a list or an object where a text should be
+            found = None
+        if found is None and (found := self._checked(texts, labels, given, wrong)):
+            self.alike[*texts, *pairs] = found
+        return found
+
+    def _checked(
+        self, texts: Sequence[Any], labels: Any, given: Mapping[str, Any], wrong: told.Wrong
+    ) -> _Alike | None:
+        meter, sku, subject, title, user = texts
+        before = len(wrong)
+        known = self._prices(meter, sku, wrong)
+        if type(subject) is not str or not told.WORD.fullmatch(subject):
             text = _("A subject has 1 to 40 letters, digits and . _ : / -, such as a job's id.")
             wrong.append(("subject", "invalid", text))
-        title = self._text(given, "subject_title", subject, wrong)
-        user = self._text(given, "user", "", wrong)
-        dims = self._labels(given.get("labels"), wrong)
-        if wrong or price is None:
-            faults = [Fault(f"/events/{index}/{name}", code, text) for name, code, text in wrong]
-            return Result(index=index, key=key, outcome=Status.INVALID, faults=faults)
-        said = f"{meter}\0{sku}\0{quantity}\0{stated}\0{subject}\0{user}\0{dims}"
-        return _Row(
-            result=Result(index=index, key=key, outcome=Status.STORED),
-            meter=price.meter,
-            sku=price.sku,
-            price_id=price.id,
-            quantity=quantity,
-            time=stated or self.now.isoformat(),
-            subject=str(subject),
+        for name, value in (("subject_title", title), ("user", user)):
+            if name in given and not (type(value) is str and len(value) <= 200 and value.isprintable()):
+                wrong.append((name, "invalid", _("A text of at most 200 printable characters.")))
+        dims = told.labels_of(labels, wrong)
+        if len(wrong) > before:
+            return None
+        always = known[0] if known and known[0].covers(self.first) and known[0].covers(self.last) else None
+        return _Alike(
+            prices=known,
+            always=always,
+            subject=subject,
             title=title,
             user=user,
             dims=dims,
-            digest=hashlib.sha256(said.encode()).hexdigest(),
+            before=f"{meter}\0{sku}\0",
+            after=f"\0{subject}\0{user}\0{dims}",
         )
 
-    def _quantity(self, given: Any, wrong: list[tuple[str, str, str]]) -> str:
-        # the common cases first: a whole number, then a plain one, as JSON wrote it or as text
-        if isinstance(given, str):
-            if given.isdigit() and given.isascii() and given[0] != "0" and len(given) <= 26:
-                return str(given)
-            if _NUMBER.fullmatch(given):
-                return money.plain(Decimal(given))
-        amount = _decimal(given)
-        if amount is None:
-            wrong.append(("quantity", "invalid", _("A quantity is a finite number, such as 12.5.")))
-        elif amount < 0:
-            text = _("A quantity is zero or more. What was too much is taken back by a credit note.")
-            wrong.append(("quantity", "negative", text))
-        elif amount >= Decimal(10) ** 26:
-            wrong.append(("quantity", "too_large", _("A quantity is smaller than 10^26.")))
-        elif amount != money.kept(amount):
-            wrong.append(("quantity", "too_fine", _("A quantity has at most 12 decimal places.")))
-        else:
-            return money.plain(amount)
-        return ""
+    def _prices(self, meter: Any, sku: Any, wrong: told.Wrong) -> list[rating.Price]:
+        """Prices of a meter and SKU over the time we take."""
+        if type(meter) is not str or not meter.isprintable() or not self._is_meter(meter):
+            wrong.append(("meter", "unknown", _("There is no such meter. See /api/v1/meters.")))
+            return []
+        if type(sku) is not str or not told.WORD.fullmatch(sku):
+            wrong.append(("sku", "invalid", _("This is not the name of a SKU.")))
+            return []
+        found = self.known.get((meter, sku))
+        if found is None:
+            found = prices.between(meter, sku, self.first, self.last, tenant=self.tenant)
+            self.known[meter, sku] = found
+        if not found and self.meters is None:
+            self.meters = set(Meter.objects.values_list("key", flat=True))
+            return self._prices(meter, sku, wrong)
+        return found
 
-    def _time(self, given: Any, wrong: list[tuple[str, str, str]]) -> tuple[datetime | None, str]:
+    def _is_meter(self, meter: str) -> bool:
+        """Whether there is such a meter, as far as we know yet: one with a price is asked for nothing more."""
+        return self.meters is None or meter in self.meters
+
+    def _price(
+        self, alike: _Alike, given: Mapping[str, Any], moment: datetime | None, wrong: told.Wrong
+    ) -> rating.Price | None:
+        """The price of the moment; a moment that could not be read is told of already."""
+        found = rating.price_at(alike.prices, moment) if moment else None
+        if found is None and moment:
+            text = _("There is no price for %(meter)s (%(sku)s) at this time. See /api/v1/prices.")
+            names = {"meter": given["meter"], "sku": given.get("sku", "standard")}
+            wrong.append(("sku", "no_price", text % names))
+        return found
+
+    def _time(self, given: Any, wrong: told.Wrong) -> tuple[datetime | None, str]:
         """The moment of the event, and how it is written in UTC if it was stated at all."""
         if given is None:
             return self.now, ""
@@ -297,80 +344,8 @@ class _Reader:
         elif moment < self.first:
             text = _("Usage older than %(n)s days is not taken.") % {"n": self.oldest.days}
             wrong.append(("event_time", "too_late", text))
+        elif _UTC_TIME.fullmatch(given):
+            return moment, str(given)
         else:
-            return moment, (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()
+            return moment, moment.astimezone(UTC).isoformat()
         return None, ""
-
-    def _price(
-        self, meter: Any, sku: Any, moment: datetime | None, wrong: list[tuple[str, str, str]]
-    ) -> rating.Price | None:
-        if type(meter) is str and type(sku) is str and (meter, sku) in self.always:
-            return self.always[meter, sku]
-        if type(meter) is not str or meter not in self.meters:
-            wrong.append(("meter", "unknown", _("There is no such meter. See /api/v1/meters.")))
-            return None
-        if type(sku) is not str or not _WORD.fullmatch(sku):
-            wrong.append(("sku", "invalid", _("This is not the name of a SKU.")))
-            return None
-        if moment is None:
-            return None
-        known = self.known.get((meter, sku))
-        if known is None:
-            known = self.known[meter, sku] = prices.between(
-                meter, sku, self.first, self.last, tenant=self.tenant
-            )
-            if known and known[0].covers(self.first) and known[0].covers(self.last):
-                self.always[meter, sku] = known[0]
-        price = rating.price_at(known, moment)
-        if price is None:
-            text = _("There is no price for %(meter)s (%(sku)s) at this time. See /api/v1/prices.")
-            wrong.append(("sku", "no_price", text % {"meter": meter, "sku": sku}))
-        return price
-
-    def _text(self, given: Mapping[str, Any], name: str, default: Any, wrong: list[Any]) -> str:
-        value = given.get(name, default)
-        if type(value) is str and (value in self.texts or (len(value) <= 200 and value.isprintable())):
-            self.texts.add(value)
-            return value
-        if name in given:
-            wrong.append((name, "invalid", _("A text of at most 200 printable characters.")))
-        return ""
-
-    def _labels(self, given: Any, wrong: list[tuple[str, str, str]]) -> str:
-        if not given and (given is None or given == {}):
-            return "{}"
-        if not isinstance(given, dict) or len(given) > MOST_LABELS:
-            wrong.append(("labels", "invalid", _("Labels are an object of at most 8 texts.")))
-            return ""
-        pairs = tuple(given.items())
-        if all(type(value) is str for _name, value in pairs) and pairs in self.labels:
-            return self.labels[pairs]
-        before = len(wrong)
-        for name, value in pairs:
-            if not _WORD.fullmatch(name):
-                wrong.append((f"labels/{_shown(name)}", "invalid", _("This is not the name of a label.")))
-            elif type(value) is not str or not 1 <= len(value) <= 60 or not value.isprintable():
-                wrong.append((f"labels/{name}", "invalid", _("A label is 1 to 60 printable characters.")))
-        told = json.dumps({"labels": given}, sort_keys=True)
-        if len(wrong) == before:
-            self.labels[pairs] = told
-        return told
-
-
-def _decimal(given: Any) -> Decimal | None:
-    """A number written in ASCII digits, or None. `１２`, NaN, Infinity and 1e99999999999999999999 are none."""
-    if isinstance(given, bool) or not isinstance(given, str | int | Decimal):
-        return None
-    if isinstance(given, str) and not (any("0" <= one <= "9" for one in given) and _SIGNED.fullmatch(given)):
-        return None
-    try:
-        amount = Decimal(given)
-    except (ArithmeticError, ValueError):
-        return None
-    return amount if amount.is_finite() else None
-
-
-def _shown(name: str) -> str:
-    """The name of an unknown field as a part of a JSON pointer."""
-    plain = name if name.isprintable() else ascii(name)
-    return plain[:60].replace("~", "~0").replace("/", "~1")

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import close_old_connections, connection
+from django.db import IntegrityError, close_old_connections, connection, transaction
 from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -341,6 +341,60 @@ def test_eight_senders_of_the_same_batch_store_it_once_and_never_lock_each_other
     assert said.count(ingest.Status.STORED) == 200 and said.count(ingest.Status.DUPLICATE) == 1400
     assert stored(tenant).count() == 200
     assert UsageHour.objects.filter(tenant=tenant).aggregate(sum=Sum("quantity"))["sum"] == 200
+
+
+def test_what_events_of_a_batch_say_alike_is_checked_for_each_type_of_value(api, tenant):
+    """A JSON number equals the text of its digits; known from a good event before it, it is refused all the same."""
+    good = {"labels": {"team": "5"}, "subject": "5", "subject_title": "5", "user": "5"}
+    wrong = (
+        {"labels": {"team": 5}},
+        {"subject": 5},
+        {"subject_title": 5},
+        {"user": 5},
+        {"labels": []},
+        {"user": None},
+    )
+    answer = send(
+        api, event("good", **good), *[event(f"k{n}", **{**good, **one}) for n, one in enumerate(wrong)]
+    )
+    assert statuses(answer) == ["stored"] + ["invalid"] * 6
+    assert [one.rsplit("/", 1)[1] for one in pointers(answer)] == [
+        "team", "subject", "subject_title", "user", "labels", "user",
+    ]  # fmt: skip
+
+
+def test_a_time_is_the_same_however_it_is_written(api, tenant):
+    ways = (
+        "2026-03-10T11:00:00+00:00", "2026-03-10T11:00:00Z", "2026-03-10T13:00:00+02:00",
+        "2026-03-10 11:00:00.000000+00:00", "2026-W11-2T11:00:00+00:00", "20260310T110000+0000",
+        "2026-03-10T11:00:00.000000+00:00",
+    )  # fmt: skip
+    told = [statuses(send(api, event(event_time=one))) for one in ways]
+    assert told == [["stored"], *[["duplicate"]] * 6]
+    assert statuses(send(api, event(event_time="2026-03-10T11:00:00.000001+00:00"))) == ["conflict"]
+
+
+def test_the_newest_title_of_a_batch_stays_whatever_comes_before_it_in_the_alphabet(api, tenant):
+    send(api, event("k1", subject_title="Zeta"), event("k2", subject_title="alpha"))
+    titles = [*UsageHour.objects.values_list("subject_title"), *UsageDay.objects.values_list("subject_title")]
+    assert titles == [("alpha",), ("alpha",)]
+    send(api, event("k3", subject_title=""))
+    assert UsageHour.objects.get().subject_title == UsageDay.objects.get().subject_title == ""
+
+
+@pytest.mark.parametrize("wrong", ["meter_id = 'storage'", "sku = 'gold'", "price_id = 0", "tenant_id = 0"])
+def test_the_database_refuses_usage_whose_price_tenant_meter_or_sku_is_not_what_it_says(api, tenant, wrong):
+    send(api, event())
+    column, value = wrong.split(" = ")
+    fields = (
+        "tenant_id, source, key, meter_id, sku, price_id, quantity, event_time, ended_at, created_at, subject, "
+        "subject_title, user_label, dims, payload_hash"
+    )
+    copied = fields.replace("key", "'other'", 1).replace(column, value, 1)
+    with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"insert into billing_usageevent ({fields}) select {copied} from billing_usageevent")
+        cursor.execute("set constraints all immediate")
+    assert stored(tenant).count() == 1
 
 
 def test_a_stranger_records_into_their_own_tenant_only(api_of, cy, tenant):
