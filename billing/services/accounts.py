@@ -38,8 +38,8 @@ def of(tenant: Tenant) -> BillingAccount:
 
 def lock(tenant: Tenant) -> BillingAccount:
     """The account, locked until the transaction ends: whoever spends or books credit holds it."""
-    account = of(tenant)
-    return BillingAccount.objects.select_for_update().get(pk=account.pk)
+    locked = BillingAccount.objects.select_for_update()
+    return locked.filter(tenant=tenant).first() or locked.get(pk=of(tenant).pk)
 
 
 def currency_of(tenant: Tenant) -> str:

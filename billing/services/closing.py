@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import Self
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
 from billing import clock
 from billing.errors import NothingToBill, NotYet
-from billing.models import Allocation, BillingAccount, CreditGrant, Invoice, PeriodClose, UsageEvent
+from billing.models import (
+    Allocation,
+    BillingAccount,
+    CreditGrant,
+    Invoice,
+    PeriodClose,
+    UsageDay,
+    UsageEvent,
+)
 from billing.months import Month
 from billing.services import accounts, credits, documents, invoices, locks, receivables, unbilled
 from tenants import audit
@@ -23,6 +33,7 @@ from tenants.permissions import require
 
 log = logging.getLogger(__name__)
 
+READ_ACCOUNTS = 200  # what says which months are due is read for so many accounts together
 EXPIRY_GRACE = timedelta(hours=1)  # beats of before an expiry have arrived by then
 
 
@@ -44,24 +55,54 @@ def close_due(*, tenant: Tenant | None = None, month: Month | None = None) -> Cl
     now = clock.now()
     counts = {"invoiced": 0, "waiting": 0, "failed": 0, "nothing": 0}
     rows = BillingAccount.objects.filter(parked_at=None).select_related("tenant").order_by("id")
-    for account in rows if tenant is None else rows.filter(tenant=tenant):
-        for due in due_months(account, now):
-            if month is not None and due != month:
-                continue
-            outcome = _close(account, due, now)
-            counts[outcome] += 1
-            if outcome in {"waiting", "failed"}:
-                break  # later months of this account come after
+    everyone = list(rows if tenant is None else rows.filter(tenant=tenant))
+    for first in range(0, len(everyone), READ_ACCOUNTS):
+        some = everyone[first : first + READ_ACCOUNTS]
+        known = _Known.of(some)
+        for account in some:
+            for due in due_months(account, now, known):
+                if month is not None and due != month:
+                    continue
+                outcome = _close(account, due, now)
+                counts[outcome] += 1
+                if outcome in {"waiting", "failed"}:
+                    break  # later months of this account come after
     log.info("months closed", extra=counts)
     return Closed(invoiced=counts["invoiced"], waiting=counts["waiting"], failed=counts["failed"])
 
 
-def due_months(account: BillingAccount, now: datetime) -> list[Month]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What says which months of some accounts are due, read for all of them together."""
+
+    last: dict[int, Invoice]  # tenant -> the invoice that ends last
+    days: dict[int, list[date]]  # tenant -> days with usage, from about where that invoice ends
+
+    @classmethod
+    def of(cls, some: Sequence[BillingAccount]) -> Self:
+        tenants = [account.tenant_id for account in some]
+        newest = Invoice.objects.filter(tenant__in=tenants).holding().order_by("tenant_id", "-period_end")
+        last = {invoice.tenant_id: invoice for invoice in newest.distinct("tenant_id")}
+        calendars = {account.tenant_id: account.calendar for account in some}
+        # a month that is not billed to its end may have begun before the last invoice ended
+        since = [
+            calendars[pk].start(calendars[pk].month_of(one.period_end)).date() for pk, one in last.items()
+        ]
+        rows = UsageDay.objects.filter(tenant__in=[pk for pk in tenants if pk not in last])
+        if last:
+            rows |= UsageDay.objects.filter(tenant__in=last, day__gte=min(since))
+        days: dict[int, list[date]] = {}
+        for pk, day in rows.order_by().values_list("tenant_id", "day").distinct():
+            days.setdefault(pk, []).append(day)
+        return cls(last=last, days=days)
+
+
+def due_months(account: BillingAccount, now: datetime, known: _Known) -> list[Month]:
     """Months of an account that are over, beyond their grace, and have something to bill; oldest first."""
     tenant, calendar = account.tenant, account.calendar
     over = now - timedelta(minutes=account.grace_minutes)
-    last = unbilled.last_invoice(tenant)
-    months = set(invoices.open_months(tenant))
+    last = known.last.get(tenant.pk)
+    months = set(invoices.months_open(calendar, known.days.get(tenant.pk, []), last))
     newest = calendar.month_of(over).previous  # the last month that is over
     billed_to = last.period_end if last else None
     if billed_to is not None and _has_late(tenant, last):
@@ -86,11 +127,12 @@ def _has_late(tenant: Tenant, last: Invoice | None) -> bool:
 
 
 def _close(account: BillingAccount, month: Month, now: datetime) -> str:
-    tenant, calendar = account.tenant, account.calendar
-    invoice, detail = None, ""
+    tenant, detail = account.tenant, ""
     try:
-        invoice = invoices.finalize(SYSTEM, tenant, month)
-        outcome = "invoiced"
+        with transaction.atomic():
+            invoice = invoices.finalize(SYSTEM, tenant, month)
+            _note(account, month, now, "invoiced", invoice=invoice)
+        return "invoiced"
     except NothingToBill:
         outcome = "nothing"
     except NotYet as refusal:
@@ -100,16 +142,27 @@ def _close(account: BillingAccount, month: Month, now: datetime) -> str:
         log.warning(
             "month not closed", extra={"tenant": tenant.public_id, "month": str(month), "why": detail}
         )
-    with transaction.atomic():
-        row, _made = PeriodClose.objects.get_or_create(
-            tenant=tenant,
-            period_start=calendar.start(month),
-            defaults={"period_end": calendar.end(month), "outcome": outcome, "tried_at": now},
-        )
-        row.outcome, row.detail, row.invoice = outcome, detail[:400], invoice
-        row.tries, row.tried_at = row.tries + 1, now
-        row.save()
+    _note(account, month, now, outcome, detail=detail)
     return outcome
+
+
+def _note(
+    account: BillingAccount,
+    month: Month,
+    now: datetime,
+    outcome: str,
+    *,
+    detail: str = "",
+    invoice: Invoice | None = None,
+) -> None:
+    """Write down how this try to close a month ended."""
+    start, end = account.calendar.start(month), account.calendar.end(month)
+    said = {"outcome": outcome, "detail": detail[:400], "invoice": invoice, "tried_at": now}
+    rows = PeriodClose.objects.filter(tenant=account.tenant, period_start=start)
+    if not rows.update(tries=F("tries") + 1, **said):
+        new = PeriodClose(tenant=account.tenant, period_start=start, period_end=end, tries=1, **said)
+        # another run may have written its own just now: that one says the same
+        PeriodClose.objects.bulk_create([new], ignore_conflicts=True)
 
 
 def close_account(actor: Actor, tenant: Tenant) -> list[Invoice]:
@@ -165,8 +218,10 @@ def _expire(tenant: Tenant, over: datetime) -> int:
     account = accounts.lock(tenant)
     lots = credits.lots_of(tenant, account.currency)
     kept = {lot.id: lot.remaining for lot in lots}
+    last = unbilled.last_invoice(tenant)
     for month in invoices.open_months(tenant):
-        window = unbilled.window(tenant, month, period_end=account.calendar.end(month))
+        end = account.calendar.end(month)
+        window = unbilled.window(tenant, month, period_end=end, calendar=account.calendar, last=last)
         made = documents.compose(tenant, account, month, window, lots=lots)
         for lot_id, amount in made.burnt.items():
             kept[lot_id] -= amount

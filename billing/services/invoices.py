@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
@@ -17,8 +18,9 @@ from billing.models import (
     BillingAccount,
     CreditKind,
     Invoice,
+    InvoiceLine,
     InvoicePart,
-    InvoiceSequence,
+    InvoiceTax,
     UsageDay,
 )
 from billing.months import Calendar, Month
@@ -32,6 +34,10 @@ from tenants.models import Tenant
 from tenants.permissions import require
 
 SERIES = "INV"
+_NEXT_NUMBER = """
+insert into billing_invoicesequence as s (series, last) values (%s, 1)
+on conflict (series) do update set last = s.last + 1 returning last
+"""
 _DRAFT_ID = re.compile(r"^draft-(ten_[0-9a-z]{26})-([0-9]{4}-[0-9]{2})$", re.ASCII)
 
 
@@ -72,25 +78,31 @@ def open_drafts(actor: Actor) -> list[Invoice]:
     found = []
     used = UsageDay.objects.values("tenant_id").distinct()
     for tenant in Tenant.objects.filter(pk__in=used):
-        account = accounts.of(tenant)
-        for month in open_months(tenant):
-            made = _compose(tenant, account, month)
+        account, last = accounts.of(tenant), unbilled.last_invoice(tenant)
+        for month in months_open(account.calendar, _days(tenant), last):
+            made = _compose(tenant, account, month, last)
             found += [made.invoice] if made.lines else []
     return sorted(found, key=lambda invoice: (invoice.period_start, invoice.buyer_name))
 
 
 def open_months(tenant: Tenant) -> list[Month]:
     """Months of the account's calendar with usage and no invoice to their end yet, oldest first."""
-    calendar = accounts.calendar_of(tenant)
-    days = UsageDay.objects.filter(tenant=tenant).values_list("day", flat=True).distinct()
+    return months_open(accounts.calendar_of(tenant), _days(tenant), unbilled.last_invoice(tenant))
+
+
+def months_open(calendar: Calendar, days: Iterable[date], last: Invoice | None) -> list[Month]:
+    """Months that days of usage lie in and that the last invoice does not reach the end of, oldest first."""
     # a UTC day may touch two months of another calendar; one without usage composes no lines
     months = {
         calendar.month_of(edge)
         for day in days
         for edge in (at_midnight(day), at_midnight(day) + timedelta(hours=23, minutes=59))
     }
-    last = unbilled.last_invoice(tenant)
     return sorted(month for month in months if last is None or last.period_end < calendar.end(month))
+
+
+def _days(tenant: Tenant) -> QuerySet[UsageDay, date]:
+    return UsageDay.objects.filter(tenant=tenant).values_list("day", flat=True).distinct()
 
 
 def at_midnight(day: date) -> datetime:
@@ -101,14 +113,15 @@ def at_midnight(day: date) -> datetime:
 def draft(actor: Actor, tenant: Tenant, month: Month) -> Document:
     """What the month's invoice would say now; once the month is invoiced, what it says. Stores nothing."""
     _require_reader(actor, tenant)
-    account = accounts.of(tenant)
-    if found := _already(tenant, account.calendar, month, unbilled.last_invoice(tenant), None):
+    account, last = accounts.of(tenant), unbilled.last_invoice(tenant)
+    if found := _already(tenant, account.calendar, month, last, None):
         return documents.stored(found)
-    return _compose(tenant, account, month)
+    return _compose(tenant, account, month, last)
 
 
-def _compose(tenant: Tenant, account: BillingAccount, month: Month) -> Document:
-    window = unbilled.window(tenant, month, period_end=account.calendar.end(month))
+def _compose(tenant: Tenant, account: BillingAccount, month: Month, last: Invoice | None) -> Document:
+    calendar = account.calendar
+    window = unbilled.window(tenant, month, period_end=calendar.end(month), calendar=calendar, last=last)
     return documents.compose(tenant, account, month, window, left=tenant.closed_at is not None)
 
 
@@ -133,7 +146,8 @@ def finalize(
         if account.is_parked:
             raise Parked(_not_agreed(tenant, [account.parked_reason]))
         left = tenant.closed_at is not None
-        window = unbilled.window(tenant, month, period_end=_end_of(tenant, calendar, month, now, early=early))
+        end = _end_of(tenant, calendar, month, now, early=early)
+        window = unbilled.window(tenant, month, period_end=end, calendar=calendar, last=last)
         if window.earlier is not None:
             text = _("%(month)s has usage without an invoice. Finalize %(month)s first.")
             raise Conflict(text % {"month": window.earlier})
@@ -194,15 +208,16 @@ def _freeze(actor: Actor, account: BillingAccount, made: Document, now: datetime
     invoice.status_at = now
     invoice.due_at = now + timedelta(days=account.terms_days)
     invoice.save()
-    for line, parts in made.lines:
+    for line, _parts in made.lines:
         line.invoice = invoice
-        line.save()
+    InvoiceLine.objects.bulk_create([line for line, _parts in made.lines])
+    for line, parts in made.lines:
         for part in parts:
             part.line = line
-        InvoicePart.objects.bulk_create(parts)
+    InvoicePart.objects.bulk_create([part for _line, parts in made.lines for part in parts])
     for tax in made.taxes:
         tax.invoice = invoice
-        tax.save()
+    InvoiceTax.objects.bulk_create(made.taxes)
     invoice.number = next_number(SERIES)
     move(
         invoice,
@@ -235,17 +250,17 @@ def _freeze(actor: Actor, account: BillingAccount, made: Document, now: datetime
         },
         invoice=invoice,
     )
-    receivables.settle(actor, invoice)
+    if invoice.due <= 0:  # nobody can have paid what is only now an invoice
+        receivables.settle(actor, invoice)
     return invoice
 
 
 def next_number(series: str) -> str:
     """The next number of a series, given for good only if this transaction commits: no gap, no double."""
-    InvoiceSequence.objects.get_or_create(series=series)
-    sequence = InvoiceSequence.objects.select_for_update().get(series=series)
-    sequence.last += 1
-    sequence.save()
-    return f"{series}-{sequence.last:06d}"
+    with connection.cursor() as cursor:
+        cursor.execute(_NEXT_NUMBER, [series])
+        (last,) = cursor.fetchone()
+    return f"{series}-{last:06d}"
 
 
 def void(actor: Actor, invoice: Invoice, *, reason: str) -> Invoice:

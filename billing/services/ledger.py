@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from django.db import transaction
@@ -26,14 +26,28 @@ def post(
             key=key, defaults={"tenant": tenant, "invoice": invoice}
         )
         if new:
-            for kind, amount in sorted(amounts.items()):
-                if not amount:
-                    continue
-                account, _made = LedgerAccount.objects.get_or_create(
-                    tenant=tenant, kind=kind, currency=currency
-                )
-                LedgerEntry.objects.create(transaction=booked, account=account, amount=amount)
+            moved = {kind: amount for kind, amount in sorted(amounts.items()) if amount}
+            accounts = _accounts(tenant, currency, moved)
+            LedgerEntry.objects.bulk_create(
+                LedgerEntry(transaction=booked, account_id=accounts[kind], amount=amount)
+                for kind, amount in moved.items()
+            )
     return booked
+
+
+def _accounts(tenant: Tenant, currency: str, kinds: Iterable[AccountKind]) -> dict[str, int]:
+    """The ids of a tenant's accounts of these kinds; made the first time."""
+    mine = LedgerAccount.objects.filter(tenant=tenant, currency=currency)
+    known = dict(mine.values_list("kind", "id"))
+    missing = [kind for kind in kinds if kind not in known]
+    if not missing:
+        return known
+    # somebody else may make the same at this moment: theirs is ours
+    LedgerAccount.objects.bulk_create(
+        [LedgerAccount(tenant=tenant, kind=kind, currency=currency) for kind in missing],
+        ignore_conflicts=True,
+    )
+    return dict(mine.values_list("kind", "id"))
 
 
 def reverse(of_key: str, *, key: str) -> LedgerTransaction:
@@ -49,6 +63,13 @@ def reverse(of_key: str, *, key: str) -> LedgerTransaction:
                     transaction=booked, account_id=entry.account_id, amount=-entry.amount
                 )
     return booked
+
+
+def balances(tenant: Tenant) -> dict[tuple[str, str], Decimal]:
+    """{(kind, currency): the sum of that account's entries} of every account that has some."""
+    entries = LedgerEntry.objects.filter(account__tenant=tenant).order_by()
+    sums = entries.values_list("account__kind", "account__currency").annotate(sum=Sum("amount"))
+    return {(kind, currency): amount for kind, currency, amount in sums}
 
 
 def balance(tenant: Tenant, kind: AccountKind, currency: str) -> Decimal:

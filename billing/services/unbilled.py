@@ -17,7 +17,6 @@ from django.db.models import BooleanField, Case, Max, Min, Q, QuerySet, Sum, Val
 from billing import rating
 from billing.models import Invoice, PriceVersion, UsageEvent
 from billing.months import Calendar, Month
-from billing.services import accounts
 from tenants.models import Tenant
 
 _BEFORE_ALL = datetime(1, 1, 2, tzinfo=UTC)
@@ -52,10 +51,10 @@ def covered_by(
     return events.exclude(id__lte=after.through_id, event_time__lt=after.period_end)
 
 
-def window(tenant: Tenant, month: Month, *, period_end: datetime) -> Window:
-    """The usage the invoice of a month covers if it ended at `period_end`."""
-    calendar = accounts.calendar_of(tenant)
-    last = last_invoice(tenant)
+def window(
+    tenant: Tenant, month: Month, *, period_end: datetime, calendar: Calendar, last: Invoice | None
+) -> Window:
+    """The usage the invoice of a month covers if it ended at `period_end`; `last` is the invoice before it."""
     newest = UsageEvent.objects.filter(tenant=tenant).aggregate(id=Max("id"))["id"] or 0
     through_id = max(newest, last.through_id if last else 0)
     events = covered_by(tenant.pk, through_id=through_id, period_end=period_end, after=last)
@@ -88,11 +87,13 @@ def grouped(
 
     Of a price that is not linear a month is one whole: its usage is late once the month's end is billed.
     """
-    prices = _prices(events)
-    stepped = [pk for pk, price in prices.items() if not price.linear]
     is_late = Q(event_time__lt=billed_to or _BEFORE_ALL)
     late = Case(When(is_late, then=True), default=False, output_field=BooleanField())
-    found = [_usage(row, prices) for row in _sums(events.exclude(price__in=stepped).annotate(late=late))]
+    rows = list(_sums(events.annotate(late=late)))
+    used = {row["price_id"] for row in rows}
+    prices = {version.pk: version.value for version in PriceVersion.objects.filter(pk__in=used)}
+    found = [_usage(row, prices) for row in rows if prices[row["price_id"]].linear]
+    stepped = [pk for pk, price in prices.items() if not price.linear]
     if not stepped:
         return found
     events = events.filter(price__in=stepped)
@@ -126,11 +127,6 @@ def stretches(events: QuerySet[UsageEvent], moments: Sequence[datetime]) -> list
         within = events if start is None else events.filter(event_time__gte=start)
         found.append(within if end is None else within.filter(event_time__lt=end))
     return found
-
-
-def _prices(events: QuerySet[UsageEvent]) -> dict[int, rating.Price]:
-    used = events.order_by().values("price_id").distinct()
-    return {price.pk: price.value for price in PriceVersion.objects.filter(pk__in=used)}
 
 
 def _sums(events: QuerySet[UsageEvent]) -> QuerySet[UsageEvent, dict[str, Any]]:
