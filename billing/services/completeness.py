@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.utils.translation import gettext as _
 
 from billing import clock, rating
-from billing.models import Allocation, UsageDay
+from billing.models import Allocation, PriceVersion, UsageDay
 from billing.services import prices
 from billing.services.metering import is_silent
 from billing.services.scopes import Scope
@@ -55,13 +55,19 @@ def of(scope: Scope, start: datetime, end: datetime) -> Completeness:
     if silent:
         text = _("%(n)s holders are silent; what they used since their last sign of life is not decided yet.")
         gaps.append(text % {"n": silent})
-    days = scope.rows(UsageDay.objects.all()).filter(day__gte=start.date(), day__lt=_last(end))
-    others = days.exclude(price__currency=scope.currency).order_by()
-    elsewhere = sorted(others.values_list("price__currency", flat=True).distinct())
     return Completeness(
-        through=max(through, start), unbilled_s=unbilled, gaps=tuple(gaps), elsewhere=tuple(elsewhere)
+        through=max(through, start),
+        unbilled_s=unbilled,
+        gaps=tuple(gaps),
+        elsewhere=tuple(_elsewhere(scope, start, end)),
     )
 
 
-def _last(end: datetime):  # type: ignore[no-untyped-def]
-    return (end + timedelta(days=1) - timedelta(microseconds=1)).date()
+def _elsewhere(scope: Scope, start: datetime, end: datetime) -> list[str]:
+    """Other currencies with usage in the window: looked for by their prices, which are few, not in all usage."""
+    others = dict(PriceVersion.objects.exclude(currency=scope.currency).values_list("id", "currency"))
+    if not others:
+        return []
+    last = (end + timedelta(days=1) - timedelta(microseconds=1)).date()
+    days = scope.rows(UsageDay.objects.between(start.date(), last).filter(price__in=others))
+    return sorted({others[pk] for pk in days.order_by().values_list("price_id", flat=True).distinct()})

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 from django.db.models import F, QuerySet
@@ -88,15 +89,18 @@ class Row:
 
     parts: tuple[Part, ...]
     amounts: Amounts
-    used: dict[tuple[str, str], Decimal] = field(default_factory=dict)  # (meter, unit) -> natural quantity
+    prices: dict[int, dict[str, Any]]  # facts of every price of the report
+    used: dict[int, Decimal] = field(default_factory=dict)  # price -> base units
 
     @property
     def quantity(self) -> tuple[Decimal, str] | None:
         """How much was used, where all of it is counted in one unit."""
-        if len(self.used) != 1:
+        facts = [self.prices[price_id] for price_id in self.used]
+        if len({(fact["meter"], fact["unit"]) for fact in facts}) != 1:
             return None
-        ((_meter, unit),) = self.used
-        return self.used[_meter, unit], unit
+        parts = zip(self.used.values(), facts, strict=True)
+        natural = [money.EXACT.divide(amount, fact["unit_size"]) for amount, fact in parts]
+        return money.total(natural), facts[0]["unit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,34 +134,28 @@ def explore(scope: Scope, question: Question) -> Report:
     names = _Names(scope, question, rows, (row["price_id"] for row, _cost in priced))
     at = next((number for number, group in enumerate(question.groups) if group not in TIMES), None)
     found: dict[tuple[str, ...], Row] = {}
-    used: dict[tuple[tuple[str, ...], int], Decimal] = {}  # (row, price) -> base units
-    bars: dict[tuple[str, str], Decimal] = {}  # (slot, series) -> cost
+    places: dict[tuple[Any, ...], _Place] = {}
+    told = tuple(dict.fromkeys(one for group in (*question.groups, slots) for one in _SEEN[group]))
+    # bars that are not stacked by a group are stacked by service, which the price tells
+    seen = itemgetter(*told, "price_id") if at is None else itemgetter(*told)
     add, plain = money.EXACT.add, not extras.needs_day
     for row, cost in priced:
-        parts = [names.part(group, row) for group in question.groups]
-        # two tenants may name a subject alike: at home in different places, they are different rows
-        key = tuple([f"{part.key} {part.hint}" if part.hint else part.key for part in parts])
-        one = found.get(key)
-        if one is None:
-            one = found[key] = Row(parts=tuple(parts), amounts=Amounts())
+        place = places.get(seen(row))
+        if place is None:
+            place = places[seen(row)] = _place(names, row, question, slots, at, found)
+        place.cost = add(place.cost, cost)
+        used, price_id = place.row.used, row["price_id"]
+        used[price_id] = add(used[price_id], row["sum"]) if price_id in used else row["sum"]
+        if not plain:
+            place.row.amounts.add(Amounts(net=cost, **extras.of(row, names.prices[price_id], cost)))
+    bars: dict[tuple[str, str], Decimal] = {}  # (slot, series) -> cost
+    for place in places.values():
+        bars[place.bar] = add(bars.get(place.bar, money.ZERO), place.cost)
         if plain:
-            one.amounts.net = add(one.amounts.net, cost)
-        else:
-            beside = extras.of(row, names.prices[row["price_id"]], cost)
-            one.amounts.add(Amounts(net=cost, **beside))
-        counted = (key, row["price_id"])
-        used[counted] = add(used.get(counted, money.ZERO), row["sum"])
-        bar = (names.part(slots, row).key, parts[at].key if at is not None else names.part("stream", row).key)
-        bars[bar] = add(bars.get(bar, money.ZERO), cost)
+            place.row.amounts.add(Amounts(net=place.cost, list=place.cost))
     total = Amounts()
     for one in found.values():
-        if plain:
-            one.amounts.list = one.amounts.net
         total.add(one.amounts)
-    for (key, price_id), quantity in used.items():
-        fact, sums = names.prices[price_id], found[key].used
-        unit = (fact["meter"], fact["unit"])
-        sums[unit] = add(sums.get(unit, money.ZERO), money.EXACT.divide(quantity, fact["unit_size"]))
     ordered = _ordered(found, question)
     whole = completeness.of(scope, midnight(question.start), midnight(question.end))
     return Report(
@@ -172,6 +170,33 @@ def explore(scope: Scope, question: Question) -> Report:
         has_credits=bool(total.credits),
         has_tax=bool(total.tax),
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Place:
+    """Where sums that say the same of time and groups go: a row of the table and a bar of the chart."""
+
+    row: Row
+    bar: tuple[str, str]  # (slot, series)
+    cost: Decimal = money.ZERO
+
+
+def _place(
+    names: _Names,
+    row: dict[str, Any],
+    question: Question,
+    slots: str,
+    at: int | None,
+    found: dict[tuple[str, ...], Row],
+) -> _Place:
+    parts = [names.part(group, row) for group in question.groups]
+    # two tenants may name a subject alike: at home in different places, they are different rows
+    key = tuple([f"{part.key} {part.hint}" if part.hint else part.key for part in parts])
+    one = found.get(key)
+    if one is None:
+        one = found[key] = Row(parts=tuple(parts), amounts=Amounts(), prices=names.prices)
+    series = parts[at] if at is not None else names.part("stream", row)
+    return _Place(row=one, bar=(names.part(slots, row).key, series.key))
 
 
 def label_names(scope: Scope) -> list[str]:

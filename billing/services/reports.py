@@ -86,7 +86,8 @@ def spend_by_subject(tenant: Tenant, month: Month) -> list[SubjectCost]:
         kind = (row["price__meter__title"], row["price__unit"])
         amount = money.EXACT.divide(row["sum"], row["price__unit_size"])
         one["used"][kind] = money.EXACT.add(one["used"].get(kind, money.ZERO), amount)
-    titles = dict(rows.order_by("day", "id").values_list("subject", "subject_title"))  # the latest wins
+    latest = rows.order_by("subject", "-day", "-id").distinct("subject")
+    titles = dict(latest.values_list("subject", "subject_title"))
     costs = [
         SubjectCost(
             subject=subject,
@@ -140,13 +141,16 @@ def priced(
     sums = list(rows.values("price_id", *by).annotate(sum=Sum("quantity")))
     versions = PriceVersion.objects.filter(pk__in={row["price_id"] for row in sums})
     known = {version.pk: version.value for version in versions}
-    if all(price.linear for price in known.values()):
-        return [(row, known[row["price_id"]].amount(row["sum"])) for row in sums]
-    linear = [
-        (row, known[row["price_id"]].amount(row["sum"])) for row in sums if known[row["price_id"]].linear
-    ]
     stepped = {pk: price for pk, price in known.items() if not price.linear}
-    return linear + _stepped(rows.filter(price__in=stepped), by, stepped)
+    terms = {pk: (price.unit_price, price.unit_size) for pk, price in known.items() if price.linear}
+    found = []
+    # a report of everybody has tens of thousands of these: what does not change is looked up before
+    multiply, divide = money.EXACT.multiply, money.EXACT.divide
+    for row in sums:
+        if row["price_id"] in terms:
+            unit_price, unit_size = terms[row["price_id"]]
+            found.append((row, divide(multiply(row["sum"], unit_price), unit_size)))
+    return found + _stepped(rows.filter(price__in=stepped), by, stepped) if stepped else found
 
 
 def _stepped(
