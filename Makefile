@@ -54,7 +54,7 @@ screens: install-dev ## screenshots of every page into var/screens/
 	@$(RUN) screens $(ARGS)
 
 bench: install-dev ## measure: make bench NAME=training
-	@test -n "$(NAME)" || { echo "Which one? make bench NAME=training|compression|serving"; exit 1; }
+	@test -n "$(NAME)" || { echo "Which one? make bench NAME=training|compression|serving|billing"; exit 1; }
 	@$(BIN)/python -m bench.$(NAME) $(ARGS)
 	@$(BIN)/python -m bench.report
 

@@ -44,7 +44,9 @@ def main() -> None:
         for name in chosen.parts or list(PARTS):
             metrics: Metrics = {}
             notes: list[str] = []
+            began = time.perf_counter()
             PARTS[name](chosen, metrics, notes)
+            print(f"{name}: measured in {time.perf_counter() - began:.0f} s", flush=True)
             if chosen.scale == 1.0:
                 write_result("billing", metrics, notes, machine())
             else:
@@ -235,8 +237,8 @@ def report(chosen: argparse.Namespace, metrics: Metrics, notes: list[str]) -> No
     daily = Question(start=question.start, end=question.end, by="day", then="meter")
     metrics["report_10m_by_meter_ms"] = _p50(lambda: explorer.explore(scope, daily), chosen.rounds)
     notes.append(
-        f"report: {count} events, {made['days']} sums by day, {made['hours']} by hour; every tenant by every day of "
-        f"a month as exact rows and a chart, {len(found.rows)} rows out."
+        f"report: {count} events, {made} sums of them by day; every tenant by every day of a month as exact rows "
+        f"and a chart, {len(found.rows)} rows out."
     )
     try:
         import duckdb  # noqa: PLC0415
@@ -275,10 +277,12 @@ def report(chosen: argparse.Namespace, metrics: Metrics, notes: list[str]) -> No
 def close(chosen: argparse.Namespace, metrics: Metrics, notes: list[str]) -> None:
     """Finalize last month of 1,000 accounts in one run."""
     from bench.billing_rows import fill_small_accounts  # noqa: PLC0415
-    from billing.models import Invoice  # noqa: PLC0415
+    from billing.models import BillingAccount, Invoice  # noqa: PLC0415
     from billing.services import closing  # noqa: PLC0415
 
     count = max(3, round(1000 * chosen.scale))
+    # accounts of other parts of the bench are not part of this one
+    BillingAccount.objects.update(parked_at=datetime.now(UTC), parked_reason="not measured")
     fill_small_accounts(count)
     before = Invoice.objects.count()
     began = time.perf_counter()

@@ -35,13 +35,6 @@ select t.id as tenant_id, %(start)s::timestamptz + make_interval(secs => (i::flo
 from generate_series(0, %(count)s - 1) i
 join bench_tenant t on t.n = i %% (select count(*) from bench_tenant) join bench_price p on p.n = i / 7 %% 4
 """
-_HOURS = """
-insert into billing_usagehour (tenant_id, hour, price_id, subject, subject_title, user_label, labels, quantity, events,
-  through_id, created_at)
-select tenant_id, date_trunc('hour', event_time, 'UTC'), price_id, subject, 'Run', '', '{}', sum(quantity), count(*),
-  1, now()
-from bench_event group by 1, 2, 3, 4
-"""
 _DAYS = """
 insert into billing_usageday (tenant_id, day, price_id, subject, subject_title, user_label, quantity, created_at)
 select tenant_id, (event_time at time zone 'UTC')::date, price_id, subject, 'Run', '', sum(quantity), now()
@@ -58,8 +51,8 @@ def fill_events(tenant: int, count: int, start: date) -> None:
     _analyze()
 
 
-def fill_sums(count: int, start: date, tenants: int = 100) -> dict[str, int]:
-    """Make so many events of 100 tenants in a table of their own, and the sums of them that reports read."""
+def fill_sums(count: int, start: date, tenants: int = 100) -> int:
+    """Make so many events of 100 tenants in a table of their own, and the sums of them by day: how many."""
     bounds = {"count": count, "start": f"{start} 00:00+00"}
     with connection.cursor() as cursor:
         cursor.execute("drop table if exists bench_price, bench_tenant, bench_event")
@@ -67,12 +60,10 @@ def fill_sums(count: int, start: date, tenants: int = 100) -> dict[str, int]:
         cursor.execute(_PRICES)
         _tenants(cursor, "sum", tenants)
         cursor.execute(_BIG, bounds)
-        cursor.execute(_HOURS)
-        hours = cursor.rowcount
         cursor.execute(_DAYS)
         days = cursor.rowcount
     _analyze()
-    return {"hours": hours, "days": days}
+    return days
 
 
 def fill_small_accounts(count: int) -> None:
