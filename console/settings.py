@@ -231,6 +231,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "ENUM_NAME_OVERRIDES": {
+        "JobKind": "jobs.states.JobKind",
         "JobStatus": "jobs.states.JobStatus",
         "EndpointStatus": "jobs.states.EndpointStatus",
         "InvoiceStatus": "billing.states.InvoiceStatus",

@@ -84,6 +84,12 @@ _SENTENCES = (
     _("The disk is full: free some space and start the run again. (%(why)s)"),
     _("All rows have the label %(name)s: a classifier needs at least two classes."),
     _("Only %(n)s different rows: at least %(least)s are needed to train and to test."),
+    # trainer: why a row of a batch prediction has no answer, and how far it came
+    _("Column %(name)s is empty."),
+    _("Column %(name)s holds %(value)s, which is no number."),
+    _("The model failed on this row."),
+    _("%(done)s of %(rows)s rows were answered before; going on behind them."),
+    _("%(done)s of %(rows)s rows were answered."),
     # trainer: the machine, the verdicts and the methods of a report
     _("%(machine)s, one thread"),
     _(

@@ -86,7 +86,7 @@ class JobSpec:
             "hyperparameters": _hyperparameters(parts["hyperparameters"], version, recipe),
             "training": training,
             "resources": _resources(parts["resources"], actor),
-            "limits": _limits(parts["limits"]),
+            "limits": read_limits(parts["limits"]),
             "compression": _compression(parts["compression"]),
             "model_name": top.text("model_name", most=120, required=False) or None,
             "publish_to": _publish_to(top),
@@ -192,7 +192,8 @@ def _resources(part: Section, actor: Actor) -> Resources:
     return Resources(processes=processes, min_processes=fewest, gpus=gpus, precision=precision)
 
 
-def _limits(part: Section) -> Limits:
+def read_limits(part: Section) -> Limits:
+    """The section `limits` of a spec."""
     usual = Limits()
     max_time_s = part.whole("max_time_s", usual.max_time_s, least=10, most=MAX_TIME_S)
     return Limits(max_time_s=max_time_s, max_spend=_max_spend(part))

@@ -48,7 +48,7 @@ class JobList(generics.ListAPIView):
             rows = rows.filter(status=status)
         chosen = ModelVersion.objects.filter(is_chosen=True).select_related("model")
         made = Prefetch("model_versions", queryset=chosen, to_attr="chosen_versions")
-        return rows.prefetch_related(made).annotate(attempt_count=Count("attempts"))
+        return rows.prefetch_related(made, "files").annotate(attempt_count=Count("attempts"))
 
     @extend_schema(
         summary="List jobs, newest first",

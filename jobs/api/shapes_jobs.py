@@ -9,9 +9,9 @@ from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from jobs.models import Job, ModelVersion
+from jobs.models import Job, JobFile, ModelVersion
 from jobs.services.jobs import Estimate, costs_of
-from jobs.states import JobStatus
+from jobs.states import JobKind, JobStatus
 from trainer.contract import COMPILE, OPTIMIZERS, SCHEDULES, WATCHED_METRICS, Method, Precision, Recipe
 
 
@@ -193,13 +193,28 @@ class MadeModelOut(serializers.Serializer):
     number = serializers.IntegerField()
 
 
+class PredictedOut(serializers.Serializer):
+    rows = serializers.IntegerField()
+    answered = serializers.IntegerField()
+    bad = serializers.IntegerField(help_text="Rows without an answer; the files say why.")
+
+
+class JobFileOut(serializers.ModelSerializer):
+    class Meta:
+        model = JobFile
+        fields = ["name", "size_bytes", "sha256"]
+
+
 class JobOut(serializers.ModelSerializer):
     """A job; `many=True` looks all costs up at once."""
 
     id = serializers.CharField(source="public_id", read_only=True)
     dataset_version = serializers.CharField(source="dataset_version.public_id", read_only=True)
     created_by = serializers.EmailField(source="created_by.email", read_only=True, default=None)
+    kind = serializers.ChoiceField(choices=JobKind.values, read_only=True)
     status = serializers.ChoiceField(choices=JobStatus.values, read_only=True)
+    files = JobFileOut(many=True, read_only=True)
+    result = serializers.SerializerMethodField(help_text="Of a batch prediction that has succeeded.")
     reason = serializers.CharField(read_only=True)
     reason_text = serializers.CharField(read_only=True)
     labels = serializers.SerializerMethodField()
@@ -213,14 +228,19 @@ class JobOut(serializers.ModelSerializer):
     class Meta:
         model = Job
         fields = [
-            "id", "name", "recipe", "status", "reason", "reason_text", "error", "waiting_for", "spec",
+            "id", "kind", "name", "recipe", "status", "reason", "reason_text", "error", "waiting_for", "spec",
             "labels", "dataset_version", "phase", "step", "total_steps", "epoch", "eta_s", "attempt", "last_seq",
             "cost", "currency", "estimate_low", "estimate_high", "model_version", "created_by",
-            "created_at", "started_at", "finished_at",
+            "created_at", "started_at", "finished_at", "files", "result",
         ]  # fmt: skip
 
     def get_labels(self, job: Job) -> dict[str, str]:
         return job.spec.get("labels") or {}
+
+    @extend_schema_field(PredictedOut(allow_null=True))
+    def get_result(self, job: Job) -> dict[str, int] | None:
+        """Counts only: words of rows are in the files, for those who may download them."""
+        return {name: job.result[name] for name in ("rows", "answered", "bad")} if job.result else None
 
     def get_attempt(self, job: Job) -> int:
         known: int | None = getattr(job, "attempt_count", None)  # lists bring it along

@@ -25,6 +25,7 @@ class Gang:
     processes: int
     gpus: tuple[int, ...] = ()
     compiles: bool = False  # torch.compile will run in it
+    phase: str = "run"  # what the engine is told to do: "run" trains, "predict" answers rows
 
 
 class Compute(Protocol):

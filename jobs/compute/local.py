@@ -105,7 +105,9 @@ class LocalCompute:
         self._end(run, None)
 
     def command(self, gang: Gang) -> list[str]:
-        """A cold start: torchrun, which imports torch in every process."""
+        """A cold start: torchrun, which imports torch in every process. Answering rows needs neither."""
+        if gang.phase == "predict":
+            return [sys.executable, "-P", "-m", "trainer", "predict", str(gang.spec.resolve())]
         return [sys.executable, "-m", "trainer.launch", str(gang.spec.resolve()), str(gang.processes)]
 
     def warm_command(self, gang: Gang, meet: Path) -> list[str]:
@@ -116,7 +118,7 @@ class LocalCompute:
 
     def _way_in(self, gang: Gang) -> tuple[str, Path | None]:
         """Why this gang starts cold, or where the warm parent listens."""
-        if self.warm_parent is None or not settings.WARM_START:
+        if self.warm_parent is None or not settings.WARM_START or gang.phase != "run":
             return "", None
         if gang.gpus:
             return "a forked process could not use a GPU", None

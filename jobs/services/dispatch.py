@@ -25,13 +25,13 @@ from django.db.models.functions import Now
 
 from jobs.compute import Gang, Handle, backend
 from jobs.models import Attempt, Job, ModelVersion
-from jobs.services import datasets, endpoints, progress, registry, shutdown
+from jobs.services import datasets, endpoints, predictions, progress, registry, shutdown
 from jobs.services.jobs import ask_to_stop, end_job, requeue_job
 from jobs.services.lease import LeaseKeeper
 from jobs.services.outcome import LastWords, Outcome, decide_outcome, log_tail
 from jobs.services.progress import Fenced
 from jobs.services.schedule import lost_too_often, release
-from jobs.states import JOB_ON_MACHINES, JobStatus, Reason
+from jobs.states import JOB_ON_MACHINES, JobKind, JobStatus, Reason
 from tenants.actor import SYSTEM
 from tenants.errors import DiskFull, IllegalMove, Refused
 from tenants.http import actor_from_user
@@ -76,9 +76,8 @@ def take(attempt_id: int) -> Attempt | None:
     free = Attempt.objects.filter(pk=attempt_id, taken_at=None, ended_at=None, lease_until__gt=Now())
     if not free.update(taken_at=Now(), lease_until=Now() + timedelta(seconds=settings.LEASE_S)):
         return None
-    return Attempt.objects.select_related("job__tenant", "job__dataset_version", "job__created_by").get(
-        pk=attempt_id
-    )
+    beside = ("job__tenant", "job__dataset_version", "job__created_by", "job__predictor__tenant")
+    return Attempt.objects.select_related(*beside).get(pk=attempt_id)
 
 
 def run_folder(attempt: Attempt) -> Path:
@@ -97,6 +96,7 @@ class _Run:
     def __init__(self, attempt: Attempt) -> None:
         self.attempt, self.job = attempt, attempt.job
         self.folder = run_folder(attempt)
+        self.predicts = self.job.kind == JobKind.PREDICTION
         self.compute = backend()
         self.words = LastWords()
         self.preempted = False
@@ -138,6 +138,9 @@ class _Run:
             checkpoints = run_folder(earlier) / CHECKPOINTS_DIR
             if checkpoints.is_dir() and not (self.folder / CHECKPOINTS_DIR).exists():
                 shutil.copytree(checkpoints, self.folder / CHECKPOINTS_DIR)
+        if self.predicts:
+            predictions.lay_out(self.job, self.attempt, self.folder)
+            return
         data = datasets.materialize(self.job.dataset_version, self.folder)
         (self.folder / SPEC_FILE).write_text(run_spec(self.job, self.attempt, data).to_json())
 
@@ -152,6 +155,7 @@ class _Run:
             processes=self.attempt.processes,
             gpus=gpus,
             compiles=self.job.spec.get("training", {}).get("compile", "off") == "on",
+            phase="predict" if self.predicts else "run",
         )
         handle = self.compute.start(gang)
         live = Attempt.objects.filter(pk=self.attempt.pk, fence=self.attempt.fence, ended_at=None)
@@ -242,6 +246,9 @@ class _Run:
         self.end(outcome, code)
 
     def keep_result(self, outcome: Outcome, result: Path) -> Outcome:
+        if self.predicts:
+            predictions.keep_predictions(self.job, result_dir=result)
+            return outcome
         version = registry.register_run(self.job, attempt=self.attempt, result_dir=result)
         if version is None:
             return Outcome(

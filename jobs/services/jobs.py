@@ -18,7 +18,7 @@ from billing.services import budgets, prices, reports
 from jobs.models import DatasetVersion, Job, JobEvent
 from jobs.models.jobs import STATUS_KIND, Draft
 from jobs.spec_labels import as_filter
-from jobs.specs import JobSpec
+from jobs.specs import JobSpec, Limits
 from jobs.states import JobStatus, Reason
 from tenants import audit, outbox
 from tenants.actor import SYSTEM, Actor
@@ -78,22 +78,36 @@ def estimate_job(actor: Actor, spec: JobSpec) -> Estimate:
     held = [("train.process", _("Training processes"), spec.resources.processes)]
     if spec.resources.gpus:
         held.append(("train.gpu", _("Training GPUs"), spec.resources.gpus))
+    return price_range(actor, held, low_s=low_s, high_s=high_s, max_spend=spec.limits.max_spend)
+
+
+def price_range(
+    actor: Actor,
+    held: Iterable[tuple[str, str, int]],
+    *,
+    counted: Iterable[tuple[str, str, int]] = (),
+    low_s: int,
+    high_s: int,
+    max_spend: Decimal | None,
+) -> Estimate:
+    """What (meter, title, units) cost that are held so long, and those that are counted once."""
+    times = [(one, low_s, high_s) for one in held] + [(one, 1, 1) for one in counted]
     lines = [
         EstimateLine(
             meter=meter,
             title=title,
             units=units,
             rate=prices.rate(meter, "standard", tenant=actor.tenant),
-            low=prices.estimate(items=[(meter, "standard", units, low_s)], tenant=actor.tenant),
-            high=prices.estimate(items=[(meter, "standard", units, high_s)], tenant=actor.tenant),
+            low=prices.estimate(items=[(meter, "standard", units, least)], tenant=actor.tenant),
+            high=prices.estimate(items=[(meter, "standard", units, most)], tenant=actor.tenant),
         )
-        for meter, title, units in held
+        for (meter, title, units), least, most in times
     ]
     low, high = sum((one.low for one in lines), Decimal(0)), sum((one.high for one in lines), Decimal(0))
-    if spec.limits.max_spend is not None:
-        if spec.limits.max_spend < low:
+    if max_spend is not None:
+        if max_spend < low:
             raise _below_estimate(low)
-        high = min(high, spec.limits.max_spend)
+        high = min(high, max_spend)
     return Estimate(
         low=min(low, high), high=high, currency=settings.CURRENCY, low_s=low_s, high_s=high_s, lines=lines
     )
@@ -129,39 +143,52 @@ def submit_job(actor: Actor, spec: JobSpec) -> Job:
     """Put a job in line and wake the scheduler."""
     require(actor, "jobs.submit")
     estimate = estimate_job(actor, spec)
+    return put_in_line(
+        actor,
+        spec.version,
+        estimate,
+        limits=spec.limits,
+        name=spec.name,
+        recipe=spec.recipe,
+        spec=spec.to_dict(),
+        processes=spec.resources.processes,
+        gpus=spec.resources.gpus,
+    )
+
+
+def put_in_line(
+    actor: Actor, version: DatasetVersion, estimate: Estimate, *, limits: Limits, **columns: Any
+) -> Job:
+    """The row of a job that somebody may and can pay for; its stream begins, and the scheduler wakes."""
     assert actor.tenant is not None
     budgets.ensure_can_spend(
         actor.tenant,
         high_estimate=estimate.high,
         user_label=actor.user.email if actor.user else "",
-        labels=spec.labels,
+        labels=columns["spec"].get("labels"),
     )
     with transaction.atomic():
         # a dataset archived in the meantime is not taken any more
         version = (
             DatasetVersion.objects.select_for_update(of=("self",))
             .select_related("dataset")
-            .get(pk=spec.version.pk)
+            .get(pk=version.pk)
         )
         if version.dataset.archived_at is not None:
             raise Conflict(_("This dataset was archived a moment ago. Choose another one."))
         job = Job.objects.create(
             tenant=actor.tenant,
-            name=spec.name,
             created_by=actor.user,
             dataset_version=version,
-            recipe=spec.recipe,
-            spec=spec.to_dict(),
-            processes=spec.resources.processes,
-            gpus=spec.resources.gpus,
-            max_time_s=spec.limits.max_time_s,
-            max_spend=spec.limits.max_spend,
+            max_time_s=limits.max_time_s,
+            max_spend=limits.max_spend,
             estimate_low=round(estimate.low, 6),
             estimate_high=round(estimate.high, 6),
+            **columns,
         )
         draft = Draft(kind=STATUS_KIND, data={"status": JobStatus.QUEUED, "reason": "", "by": actor.label})
         JobEvent.objects.append(job, [draft])
-        audit.record(actor, "job.submitted", job, dataset=version.public_id, recipe=spec.recipe)
+        audit.record(actor, "job.submitted", job, dataset=version.public_id, recipe=job.recipe)
         outbox.enqueue("jobs.schedule_jobs")
     return job
 

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from billing.services import budgets, metering, reports
 from billing.services.metering import Verdict
 from jobs.models import Attempt, Job
+from jobs.services.predictions import owed_at_end
 from jobs.states import Reason
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class LeaseKeeper:
         self.attempt, self.job = attempt, job
         self.lost = False
         self.stop_for = Reason.NONE
+        self.owed = owed_at_end(job)
         self._renewed = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease {attempt.public_id}", daemon=True)
@@ -64,7 +66,8 @@ class LeaseKeeper:
 
     def _look_at_limits(self) -> None:
         job = self.job
-        if job.max_spend is not None and reports.cost_of(job.tenant, job.public_id) >= job.max_spend:
+        spent = reports.cost_of(job.tenant, job.public_id) + self.owed
+        if job.max_spend is not None and spent >= job.max_spend:
             self.stop_for = Reason.SPEND_LIMIT
         elif budgets.should_stop(job.tenant, subject=job.public_id, max_spend=None):
             self.stop_for = Reason.BUDGET

@@ -12,7 +12,7 @@ from jobs.said import said
 from jobs.services import curves
 from jobs.services.progress import PHASES, event_row, in_words
 from jobs.spec_labels import written
-from jobs.states import Reason
+from jobs.states import JobKind, Reason
 from jobs.words import QUALITIES, quality_label, quality_of, recipe_label
 from trainer.contract import EventKind, Quality
 
@@ -21,6 +21,7 @@ LOG_LINES = 300
 EVENT_ROWS = 500
 SERIES = {"train": gettext_lazy("Training"), "val": gettext_lazy("Validation")}
 CHARTS = {"loss": {"log": True}, **{str(one): {"percent": True} for one in Quality}}
+_TOLD = ("label", "prediction", "text", "items", "answers")  # outputs, the one to show first
 _DRAWN = (EventKind.METRIC, EventKind.PROGRESS)
 
 
@@ -87,6 +88,8 @@ def attempts(job: Job) -> list[dict[str, Any]]:
 def facts(job: Job) -> list[tuple[str, Any]]:
     """What was asked for, in a few lines."""
     spec = job.spec
+    if job.predictor is not None:
+        return _facts_of_predictions(job)
     hyper, compression = spec.get("hyperparameters", {}), spec.get("compression", {})
     return [
         (_("Recipe"), recipe_label(job.recipe)),
@@ -99,6 +102,29 @@ def facts(job: Job) -> list[tuple[str, Any]]:
         (_("Compression"), ", ".join(compression.get("methods", [])) or _("none")),
         (_("Labels"), written(spec.get("labels") or {}) or _("none")),
     ]
+
+
+def _facts_of_predictions(job: Job) -> list[tuple[str, Any]]:
+    columns = [f"{name} ← {column}" for name, column in job.spec["columns"].items() if name != column]
+    return [
+        (_("Kind"), str(JobKind(job.kind).label)),
+        (_("Model"), str(job.predictor)),
+        (_("Dataset"), str(job.dataset_version)),
+        (_("Columns called otherwise"), ", ".join(columns) or _("none")),
+        (_("Copied columns"), ", ".join(job.spec["keep"]) or _("none")),
+        (_("Labels"), written(job.spec.get("labels") or {}) or _("none")),
+    ]
+
+
+def answers(job: Job) -> list[dict[str, Any]]:
+    """The first lines of a batch prediction, each with what to show of it."""
+    found = []
+    for line in (job.result or {}).get("preview", []):
+        told = next((line[name] for name in _TOLD if name in line), "")
+        said_of = ", ".join(map(str, told)) if isinstance(told, list) else str(told)
+        shown = {"row": line["row"], "error": line.get("error", ""), "said": said_of}
+        found.append({**shown, "probability": line.get("probability")})
+    return found
 
 
 def result(job: Job) -> dict[str, Any] | None:

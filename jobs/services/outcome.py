@@ -42,7 +42,7 @@ class LastWords:
         """These words, unless the events hold later ones."""
         reason, text, phase, stepped = self.reason, self.text, self.phase, self.stepped
         for event in events:
-            stepped = stepped or event.kind is EventKind.METRIC
+            stepped = stepped or event.kind in (EventKind.METRIC, EventKind.PROGRESS)
             if event.kind is EventKind.STATE:
                 phase = str(event.data.get("phase", ""))
             elif event.kind is EventKind.ERROR:

@@ -80,9 +80,14 @@ def inspect(file: IO[bytes], name: str) -> Inspected:
 
 def good_rows(file: IO[bytes], format: str, source: dict[str, str]) -> Iterator[dict[str, tables.Cell]]:
     """The rows of a stored table that passed when it was uploaded, in order."""
-    for row in _rows(file, DatasetFormat(format), source):
+    for row in every_row(file, format, source):
         if isinstance(row, tables.Good):
             yield row.cells
+
+
+def every_row(file: IO[bytes], format: str, source: dict[str, str]) -> Iterator[tables.Good | tables.Bad]:
+    """All rows of a stored table in order, with their numbers: the bad ones with the reason."""
+    return _rows(file, DatasetFormat(format), source)
 
 
 def _measure(file: IO[bytes]) -> tuple[str, int, str | None]:

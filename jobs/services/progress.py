@@ -28,6 +28,7 @@ from trainer.contract import EVENTS_FILE, Event, EventKind, read_events
 PHASES = {
     "starting": gettext_lazy("Starting processes"),
     "training": gettext_lazy("Training"),
+    "predicting": gettext_lazy("Predicting"),
     "evaluating": gettext_lazy("Evaluating"),
     "compressing": gettext_lazy("Compressing"),
     "exporting": gettext_lazy("Exporting"),

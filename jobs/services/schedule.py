@@ -16,7 +16,7 @@ from billing.services import budgets, metering, prices
 from jobs.compute import backend
 from jobs.models import Attempt, GpuLease, Job
 from jobs.scheduling import Capacity, Decision, Demand, Holding, Quota, decide
-from jobs.states import MOST_TRIES, JobStatus, Reason
+from jobs.states import MOST_TRIES, JobKind, JobStatus, Reason
 from tenants import outbox, quotas
 from tenants.actor import SYSTEM
 from tenants.errors import IllegalMove, Invalid
@@ -84,7 +84,8 @@ def _place(job: Job, decision: Decision, capacity: Capacity) -> None:
     GpuLease.objects.bulk_create(
         [GpuLease(attempt=attempt, node=capacity.node, gpu=gpu) for gpu in sorted(decision.gpus)]
     )
-    held = [("train.process", decision.processes)]
+    process = "predict.process" if job.kind == JobKind.PREDICTION else "train.process"
+    held = [(process, decision.processes)]
     if decision.gpus:
         held.append(("train.gpu", len(decision.gpus)))
     user_label = job.created_by.email if job.created_by else ""

@@ -30,6 +30,7 @@ from jobs.services import jobs as service
 from jobs.spec_data import lookup
 from jobs.specs import JobSpec
 from jobs.states import JobStatus
+from jobs.views.predictions import curl as curl_of_predictions
 from jobs.views.sharing import share_context, share_with, unshare_from
 from tenants.errors import Refused
 from tenants.http import Request
@@ -183,6 +184,9 @@ def job_clone(request: Request, public_id: str) -> HttpResponse:
     """The form of a new job, filled in like this one."""
     job = _job(request, public_id)
     require(request.actor, "jobs.submit")
+    if job.predictor is not None:
+        query = urlencode({"version": job.predictor.public_id, "dataset": job.dataset_version.public_id})
+        return redirect(f"{reverse('jobs:prediction_new')}?{query}")
     initial = initial_of(job.spec)
     version = lookup(request.actor, initial.get("dataset") or "")
     form = JobForm(request.actor, initial=initial, extra_version=version)
@@ -209,7 +213,7 @@ def _detail_page(
         "cost": cost_of(job.tenant, job.public_id),
         "currency": settings.CURRENCY,
         "spec_json": json.dumps(_in_order(job.spec), indent=2, ensure_ascii=False),
-        "curl": _curl(_in_order(job.spec)),
+        "curl": curl_of_predictions(job.spec) if job.predictor_id else _curl(_in_order(job.spec)),
         "statuses": list(JobStatus),
         "may_clone": mine and request.actor.may("jobs.submit"),
         "is_guest": not mine,
@@ -286,7 +290,21 @@ def _outcome(request: Request, job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "may_cancel": not job.is_ended and allowed(request.actor, "jobs.cancel", job),
+        **_predictions(request, job),
         **_result(request, job),
+    }
+
+
+def _predictions(request: Request, job: Job) -> dict[str, Any]:
+    """What a batch prediction left; its rows are for those who may download them."""
+    if not job.result or job.predictor is None:
+        return {}
+    return {
+        "job_files": job.files.all(),
+        "answers": live_page.answers(job),
+        "may_download": allowed(request.actor, "jobs.download", job),
+        "may_keep": allowed(request.actor, "jobs.submit", job),
+        "sees_predictor": allowed(request.actor, "models.view", job.predictor),
     }
 
 
@@ -321,6 +339,6 @@ def _curl(spec: dict[str, Any]) -> str:
 
 def _job(request: Request, public_id: str) -> Job:
     rows = Job.objects.visible_to(request.actor).select_related(
-        "tenant", "created_by", "dataset_version__dataset"
+        "tenant", "created_by", "dataset_version__dataset", "predictor__model"
     )
     return get_object_or_404(rows, public_id=public_id)

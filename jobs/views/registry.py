@@ -97,6 +97,7 @@ def version_detail(request: Request, public_id: str, version_id: str) -> HttpRes
         "artifacts": version.artifacts.order_by("name"),
         "may_download": allowed(actor, "models.download", version),
         "may_publish": mine and actor.may("endpoints.publish"),
+        "may_predict": mine and actor.may("jobs.submit"),
         "endpoints": Endpoint.objects.visible_to(actor).filter(current__version=version).order_by("name"),
         **_lineage(request, version),
     }

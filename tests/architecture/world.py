@@ -18,6 +18,7 @@ from jobs.models import (
     EndpointKey,
     Job,
     JobEvent,
+    JobFile,
     Model,
     ModelVersion,
     Revision,
@@ -47,6 +48,9 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
     JobEvent.objects.create(job=job, seq=1, kind="log", data={"level": "info", "text": CANARY})
     attempt = Attempt.objects.create(
         job=job, number=1, fence="f", processes=1, lease_until=timezone.now(), ended_at=timezone.now(), **own
+    )
+    job_file = JobFile.objects.create(
+        job=job, name=f"{CANARY}.csv", storage_key=f"{CANARY}/file", sha256="0" * 64, size_bytes=10, **own
     )
     model = Model.objects.create(name=CANARY, recipe="tabular-classification", created_by=owner, **own)
     version = ModelVersion.objects.create(
@@ -92,6 +96,7 @@ def build(tenant: Tenant, owner: User) -> dict[str, Any]:
         "dataset_version": data,
         "job": job,
         "attempt": attempt,
+        "job_file": job_file,
         "model": model,
         "version": version,
         "artifact": artifact,

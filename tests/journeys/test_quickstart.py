@@ -55,6 +55,7 @@ def test_every_command_of_the_quickstart_works_and_works_again(stack, tmp_path):
         assert said[1] == "1797", said  # rows of the dataset, after "wrote .../digits.zip"
         assert Decimal(said[2]) > 0, said  # the high end of the price
         assert "succeeded" in said, said
+        assert said.count("1797") == 2, f"every row of the dataset is answered: {said}"
         *_, label, refused, total, status = said
         assert label in set("0123456789"), said  # of the sample
         assert refused == "401", said
