@@ -12,6 +12,8 @@ A run folder looks like this; every path below is relative to it::
     control.json        written by the web: {"cancel": true} asks for a clean stop
     result/manifest.json    Manifest: the variants and their report, written last and atomically
     result/<variant>/   one bundle per variant: bundle.json, model.onnx, model.safetensors
+    result/last-good.safetensors    instead of all that, after a loss that was no number: the newest weights
+                        that were still numbers, with their step in the header
 
 bundle.json holds all that serving needs besides the graph, so that a client may send raw rows::
 
@@ -21,7 +23,8 @@ bundle.json holds all that serving needs besides the graph, so that a client may
                  {"name": "label", "datatype": "BYTES", "shape": [-1]}],
      "transform": {...recipe's own fitted numbers...},
      "sha256": {"model.onnx": ..., "model.safetensors": ...},
-     "sample": {"image": [...one real held-out row, as JSON...]}}
+     "sample": {"image": [...one real held-out row, as JSON...]},
+     "profile": {...}}   histograms of the training rows (trainer.gauges), where there are any
 
 Images are one FP32 tensor with pixels in 0..1; text is one BYTES tensor "text" of shape [-1]; tabular has one
 input per column, FP32 for numbers and BYTES for words, each of shape [-1].
@@ -36,14 +39,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from trainer.reading import BadSpec as BadSpec
-from trainer.reading import build, choice, object_at, require
 from trainer.predicting import BUNDLE_DIR as BUNDLE_DIR
 from trainer.predicting import PREDICTIONS_CSV as PREDICTIONS_CSV
 from trainer.predicting import PREDICTIONS_JSONL as PREDICTIONS_JSONL
 from trainer.predicting import ROWS_FILE as ROWS_FILE
 from trainer.predicting import PredictManifest as PredictManifest
 from trainer.predicting import PredictSpec as PredictSpec
+from trainer.reading import BadSpec as BadSpec
+from trainer.reading import build, choice, object_at, require
 from trainer.roles import COLUMNS as COLUMNS
 from trainer.roles import NEEDS as NEEDS
 from trainer.roles import Learns as Learns
@@ -71,6 +74,7 @@ MANIFEST_FILE = "manifest.json"
 BUNDLE_FILE = "bundle.json"
 ONNX_FILE = "model.onnx"
 SAFETENSORS_FILE = "model.safetensors"
+LAST_GOOD_FILE = "last-good.safetensors"
 
 FORMATS = ("csv", "jsonl", "images")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adafactor")
