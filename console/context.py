@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 WORK = (
     Place(_("Overview"), "console:overview", "layout-dashboard", "tenant.view", ("console:overview",)),
-    Place(_("Jobs"), "jobs:job_list", "rocket", "jobs.view", ("jobs:job_",)),
+    Place(_("Jobs"), "jobs:job_list", "rocket", "jobs.view", ("jobs:job_", "jobs:prediction_")),
     Place(_("Datasets"), "jobs:dataset_list", "database", "datasets.view", ("jobs:dataset_",)),
     Place(
         _("Models"),
