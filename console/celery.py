@@ -30,7 +30,7 @@ app.conf.beat_schedule = {
     "sweep-attempts": {"task": "jobs.sweep_attempts", "schedule": 5.0},
     "ship-endpoint-usage": {"task": "jobs.ship_endpoint_usage", "schedule": 5.0},
     "ship-logged-requests": {"task": "jobs.ship_logged_requests", "schedule": 5.0},
-    "forget-logged-requests": {"task": "jobs.forget_logged_requests", "schedule": 3600.0},
+    "forget-logged-requests": {"task": "jobs.forget_logged_requests", "schedule": 600.0},
     "publish-routes": {"task": "jobs.publish_routes", "schedule": 5.0},
     "look-at-alerts": {"task": "jobs.look_at_alerts", "schedule": 10.0},
     "send-webhooks": {"task": "jobs.send_webhooks", "schedule": 10.0},
