@@ -43,7 +43,10 @@ class PriceForm(forms.Form):
 
     meter = MeterField(label=gettext_lazy("Meter"), queryset=Meter.objects.order_by("key"))
     sku = forms.CharField(label=gettext_lazy("SKU"), max_length=60, initial="standard")
-    plan = forms.CharField(label=gettext_lazy("Plan"), max_length=40, initial="standard")
+    plan = forms.CharField(
+        label=gettext_lazy("Plan"), max_length=40, initial="standard",
+        widget=forms.TextInput(attrs={"list": "known-plans", "autocomplete": "off"}),
+    )  # fmt: skip
     currency = forms.CharField(label=gettext_lazy("Currency"), min_length=3, max_length=3)
     model = forms.ChoiceField(label=gettext_lazy("How it is priced"), choices=PriceModel.choices)
     unit_price = _decimal(

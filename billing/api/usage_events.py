@@ -110,16 +110,17 @@ class UsageBackfill(APIView):
     def post(self, request: Request) -> Response:
         actor = actor_of(request)
         require(actor, "invoices.finalize")
-        source, events = _batch(request.data, "tenant", "reason")
-        said = {name: request.data.get(name) for name in ("tenant", "reason")}
+        body: Any = request.data
+        source, events = _batch(body, "tenant", "reason")
+        tenant, reason = body.get("tenant"), body.get("reason")
         faults = [
             Fault(f"/{name}", "required", _("This is a text."))
-            for name, value in said.items()
+            for name, value in (("tenant", tenant), ("reason", reason))
             if type(value) is not str
         ]
         if faults:
             raise Invalid(_("This is not a batch of usage events."), faults=faults)
-        return answer(backfill(actor, source=source, events=events, **said))
+        return answer(backfill(actor, tenant=tenant, source=source, reason=reason, events=events))
 
 
 def answer(results: list[Result]) -> Response:

@@ -70,7 +70,7 @@ def tax_list(request: Request) -> HttpResponse:
 
 
 def _price_page(request: Request, form: PriceForm, *, status: int = 200) -> HttpResponse:
-    now = clock.now()
+    now, known = clock.now(), prices.now_and_later()
     rows = [
         {
             "price": one,
@@ -78,13 +78,13 @@ def _price_page(request: Request, form: PriceForm, *, status: int = 200) -> Http
             "included": money.EXACT.divide(one.included, one.unit_size),
             "is_later": one.valid_from > now,
         }
-        for one in prices.now_and_later()
+        for one in known
     ]
     context = {
         "tabs": tabs(request, platform=True),
         "rows": rows,
         "form": form,
-        "plans": sorted({row["price"].plan for row in rows}),
+        "plans": sorted({one.plan for one in known}),
         **_preview(form if form.is_bound else PriceForm(_shown(form))),
     }
     return render(request, "billing/prices/list.html", context, status=status)

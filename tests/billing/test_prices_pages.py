@@ -34,7 +34,7 @@ STEPS = tiers(("100", "3", ""), ("", "2", "5"))
 
 
 @pytest.fixture
-def browser(browser_of, staff, clock):
+def staff_client(browser_of, staff, clock):
     return browser_of(staff)
 
 
@@ -50,19 +50,19 @@ def browser(browser_of, staff, clock):
         ({"currency": "JPY", "unit_price": "0.5"}, ["¥1", "¥50", "¥5,000"]),
     ],
 )
-def test_the_preview_says_what_one_a_hundred_and_ten_thousand_units_cost(browser, changes, amounts):
-    page = browser.post(PREVIEW, price(**changes)).content.decode()
+def test_the_preview_says_what_one_a_hundred_and_ten_thousand_units_cost(staff_client, changes, amounts):
+    page = staff_client.post(PREVIEW, price(**changes)).content.decode()
     assert "<html" not in page and "10,000" in page
     for amount in amounts:
         assert f"<dd>{amount}</dd>" in page, page
 
 
-def test_the_preview_is_what_an_invoice_would_say(browser, clock, tenant, as_staff, hold):
+def test_the_preview_is_what_an_invoice_would_say(staff_client, clock, tenant, as_staff, hold):
     """A price set as previewed bills what was previewed."""
     from billing.months import Month
     from billing.services import invoices, metering
 
-    assert browser.post(PRICES, price(model="graduated", **STEPS)).url == PRICES
+    assert staff_client.post(PRICES, price(model="graduated", **STEPS)).url == PRICES
     version = PriceVersion.objects.get(sku="h100")
     assert (version.model, version.unit_price, version.currency) == ("graduated", 3, "USD")
     assert version.tiers == [
@@ -97,22 +97,22 @@ def test_the_preview_is_what_an_invoice_would_say(browser, clock, tenant, as_sta
         ({"valid_from": "2026-03-01T00:00"}, "now or later"),
     ],
 )
-def test_what_is_no_price_is_refused_and_nothing_changes(browser, changes, words):
+def test_what_is_no_price_is_refused_and_nothing_changes(staff_client, changes, words):
     before = PriceVersion.objects.count()
-    answer = browser.post(PRICES, price(**changes))
+    answer = staff_client.post(PRICES, price(**changes))
     assert answer.status_code == 422 and words in answer.content.decode()
     assert PriceVersion.objects.count() == before
-    assert browser.post(PREVIEW, price(**changes)).status_code == 200
+    assert staff_client.post(PREVIEW, price(**changes)).status_code == 200
 
 
-def test_a_dated_price_follows_the_one_before_and_is_listed_as_later(browser, clock):
-    assert browser.post(PRICES, price(unit_price="3")).status_code == 302
-    assert browser.post(PRICES, price(unit_price="4", valid_from="2026-05-01T00:00")).status_code == 302
+def test_a_dated_price_follows_the_one_before_and_is_listed_as_later(staff_client, clock):
+    assert staff_client.post(PRICES, price(unit_price="3")).status_code == 302
+    assert staff_client.post(PRICES, price(unit_price="4", valid_from="2026-05-01T00:00")).status_code == 302
     first, second = PriceVersion.objects.filter(sku="h100").order_by("valid_from")
     assert first.valid_to == second.valid_from and second.valid_to is None
-    page = browser.get(PRICES).content.decode()
+    page = staff_client.get(PRICES).content.decode()
     assert "$3.00" in page and "$4.00" in page and "later" in page
-    again = browser.post(PRICES, price(unit_price="5", valid_from="2026-04-01T00:00"))
+    again = staff_client.post(PRICES, price(unit_price="5", valid_from="2026-04-01T00:00"))
     assert again.status_code == 422 and "already set" in again.content.decode()
 
 
@@ -132,14 +132,14 @@ def tax(**changes):
 
 
 def test_a_rate_ends_where_the_next_begins_and_an_invoice_takes_the_one_of_its_time(
-    browser, clock, tenant, as_staff
+    staff_client, clock, tenant, as_staff
 ):
     accounts.change_account(as_staff, tenant, tax_region="DE")
     account = accounts.of(tenant)
     assert (
-        browser.post(TAXES, tax(percent="16", valid_from="2020-07-01T00:00")).url == TAXES
+        staff_client.post(TAXES, tax(percent="16", valid_from="2020-07-01T00:00")).url == TAXES
     )  # the first may be old
-    assert browser.post(TAXES, tax(percent="19", valid_from="2026-04-01T00:00")).status_code == 302
+    assert staff_client.post(TAXES, tax(percent="19", valid_from="2026-04-01T00:00")).status_code == 302
     old, new = TaxRate.objects.order_by("valid_from")
     assert (old.percent, old.valid_to, new.percent, new.valid_to) == (16, new.valid_from, 19, None)
     for moment, percent in (
@@ -148,7 +148,7 @@ def test_a_rate_ends_where_the_next_begins_and_an_invoice_takes_the_one_of_its_t
         (new.valid_from, 19),
     ):
         assert accounts.tax_rate(account, "standard", moment).percent == percent
-    page = browser.get(TAXES).content.decode()
+    page = staff_client.get(TAXES).content.decode()
     assert all(word in page for word in ("In force", "Later", "16", "19", "2020"))
     entry = AuditEntry.objects.filter(action="tax.set").latest("at")
     assert (entry.details["region"], entry.details["percent"]) == ("DE", "19")
@@ -167,9 +167,9 @@ def test_a_rate_ends_where_the_next_begins_and_an_invoice_takes_the_one_of_its_t
         ({"valid_from": "soon"}, "Enter a valid date/time"),
     ],
 )
-def test_what_is_no_rate_is_refused_and_nothing_changes(browser, as_staff, changes, words):
+def test_what_is_no_rate_is_refused_and_nothing_changes(staff_client, as_staff, changes, words):
     taxes.set_rate(as_staff, region="DE", title="VAT", percent=Decimal(19))
-    answer = browser.post(TAXES, tax(**changes))
+    answer = staff_client.post(TAXES, tax(**changes))
     assert answer.status_code == 422 and words in answer.content.decode()
     assert TaxRate.objects.count() == 1
 
