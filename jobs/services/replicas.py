@@ -20,16 +20,17 @@ from django.conf import settings
 from django.db import transaction
 
 from billing.services import metering
-from billing.services.metering import Verdict
 from jobs import routes
 from jobs.models import Endpoint, ModelVersion, Replica, Revision
 from jobs.models.endpoints import WHOLE
 from jobs.scaling import Have, Wanted, plan
 from jobs.services import registry, revisions, workers
 from jobs.services.autoscaler import Autoscaler
+from jobs.services.deaths import Deaths
 from jobs.services.endpoints import stop_endpoint
 from jobs.services.keeper_lock import try_lock
 from jobs.services.pulses import WorkerWords
+from jobs.services.running import Running
 from jobs.services.timesheets import KEEPER_GONE
 from jobs.services.workers import Worker
 from jobs.services.zygote import Zygote
@@ -41,33 +42,10 @@ from tenants.lifecycle import move
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 60.0
-STEADY_AFTER_S = 30.0  # a worker that lived this long did not die of its own model
-DEATHS_TO_GIVE_UP = 5
-BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 NOTICE_S = 0.25  # between leaving the routes and SIGTERM: most gateways have heard by then
 DRAIN_LIMIT_S = 25.0  # a worker gives itself 20 s
 LEAVE_LIMIT_S = 4.0  # supervisors kill after 5 s
 LOOK_EVERY_S = 1.0
-METER = "endpoint.replica"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Running:
-    """One replica of ours."""
-
-    replica: Replica
-    worker: Worker
-    endpoint: Endpoint
-    allocation: int | None = None
-    next_beat: float = 0.0
-    retired_at: float | None = None  # left the routes
-    asked_to_stop: bool = False
-
-
-@dataclass(slots=True)
-class _Deaths:
-    count: int = 0
-    next_try: float = 0.0
 
 
 @dataclass(slots=True)
@@ -77,8 +55,8 @@ class Keeper:
     fetch: Callable[[ModelVersion, Path], Path] = registry.fetch_bundle
     zygote: Zygote = field(default_factory=Zygote)
     autoscaler: Autoscaler = field(default_factory=Autoscaler)
-    _running: dict[int, _Running] = field(default_factory=dict)
-    _deaths: dict[int, _Deaths] = field(default_factory=dict)
+    _running: dict[int, Running] = field(default_factory=dict)
+    _deaths: Deaths = field(default_factory=Deaths)
     _news: bool = False  # routes have to be published
     _looked_at: float = float("-inf")
 
@@ -149,7 +127,7 @@ class Keeper:
     @property
     def expects_one(self) -> bool:
         """Whether a worker is about to be ready: every millisecond counts then."""
-        return any(running.replica.status == ReplicaStatus.STARTING for running in self._running.values())
+        return any(running.is_starting for running in self._running.values())
 
     def _publish(self) -> None:
         if self._news:
@@ -166,18 +144,14 @@ class Keeper:
         return words
 
     def _ready_by_revision(self) -> Counter[int]:
-        return Counter(
-            running.replica.revision_id
-            for running in self._running.values()
-            if running.replica.status == ReplicaStatus.READY
-        )
+        return Counter(running.replica.revision_id for running in self._running.values() if running.is_ready)
 
     # -- watching --------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         now = time.monotonic()
         for running in list(self._running.values()):
-            worker, starting = running.worker, running.replica.status == ReplicaStatus.STARTING
+            worker, starting = running.worker, running.is_starting
             if running.retired_at is not None:
                 self._see_off(running, now)
             elif worker.exited:
@@ -190,10 +164,10 @@ class Keeper:
             elif starting and now - worker.began > START_LIMIT_S:
                 self._died(running, f"The model was not ready within {START_LIMIT_S:g} s.")
 
-    def _ready(self, running: _Running) -> None:
+    def _ready(self, running: Running) -> None:
         replica, endpoint = running.replica, running.endpoint
         with transaction.atomic():
-            allocation = self._open_allocation(running)
+            allocation = running.open_bill()
             move(
                 replica,
                 to=ReplicaStatus.READY,
@@ -208,22 +182,17 @@ class Keeper:
         running.next_beat = time.monotonic() + settings.BEAT_S
         self._news = True
 
-    def _died(self, running: _Running, why: str) -> None:
+    def _died(self, running: Running, why: str) -> None:
         """Write it off; after too many quick deaths give up: it must not burn a core for ever."""
         lived_s = time.monotonic() - running.worker.began
         replica, endpoint = running.replica, running.endpoint
         log.warning("replica died", extra={"replica": replica.public_id, "why": why})
         self._gone(running, reason="died", failed=why)
-        self._count_death(endpoint, replica.revision, why, quick=lived_s < STEADY_AFTER_S)
+        self._count_death(endpoint, replica.revision, why, lived_s=lived_s)
 
-    def _count_death(self, endpoint: Endpoint, revision: Revision, why: str, *, quick: bool) -> None:
-        deaths = self._deaths.setdefault(revision.pk, _Deaths())
-        deaths.count = deaths.count + 1 if quick else 1
-        deaths.next_try = time.monotonic() + BACK_OFF_S[min(deaths.count, len(BACK_OFF_S)) - 1]
+    def _count_death(self, endpoint: Endpoint, revision: Revision, why: str, *, lived_s: float) -> None:
+        gave_up = self._deaths.count(revision.pk, lived_s=lived_s)
         endpoint.refresh_from_db()
-        gave_up = deaths.count >= DEATHS_TO_GIVE_UP
-        if gave_up:
-            del self._deaths[revision.pk]
         if gave_up and endpoint.canary_id == revision.pk:
             note = f"Revision {revision.number} was taken back by itself. {why}"
             revisions.roll_back(SYSTEM, endpoint, note=note)
@@ -236,7 +205,7 @@ class Keeper:
         else:
             self._mark_if_dark(endpoint)
 
-    def _see_off(self, running: _Running, now: float) -> None:
+    def _see_off(self, running: Running, now: float) -> None:
         """A retired replica: out of the routes first, then SIGTERM, in the end SIGKILL."""
         assert running.retired_at is not None
         waited_s = now - running.retired_at
@@ -249,15 +218,13 @@ class Keeper:
             running.asked_to_stop = True
             running.worker.ask_to_stop()
 
-    def _gone(self, running: _Running, *, reason: str, failed: str = "") -> None:
+    def _gone(self, running: Running, *, reason: str, failed: str = "") -> None:
         """The process is over: kill what may be left of it, close its bill, keep its last words."""
         running.worker.kill()
         running.worker.clean()
         self._running.pop(running.replica.pk, None)
         with transaction.atomic():
-            if running.allocation is not None:
-                fence = running.replica.fence
-                metering.close_allocation(running.allocation, fence=fence, reason=reason)
+            running.close_bill(reason=reason)
             to = ReplicaStatus.FAILED if failed else ReplicaStatus.STOPPED
             move(running.replica, to=to, by=SYSTEM, reason=reason, error=failed)
         self._news = True
@@ -288,12 +255,11 @@ class Keeper:
         }
         now = time.monotonic()
         for revision_pk in todo.start:
-            deaths = self._deaths.get(revision_pk)
-            if deaths is None or now >= deaths.next_try:
+            if self._deaths.may_try(revision_pk, now):
                 self._start(*by_revision[revision_pk])
         for pk in todo.retire:
             self._retire(self._running[pk])
-        self._deaths = {pk: one for pk, one in self._deaths.items() if pk in by_revision}
+        self._deaths.forget_others(by_revision)
         ready = self._ready_by_revision()
         for endpoint in endpoints.values():
             # after a rollback the revision that is wanted may have been there all along
@@ -319,15 +285,15 @@ class Keeper:
             workers.stop_leftover({"folder": str(folder)})
             why = str(error) or type(error).__name__
             move(replica, to=ReplicaStatus.FAILED, by=SYSTEM, error=why)
-            self._count_death(endpoint, revision, why, quick=True)
+            self._count_death(endpoint, revision, why, lived_s=0)
             return
         replica.handle = worker.handle
         replica.save(update_fields=["handle"])
-        self._running[replica.pk] = _Running(replica=replica, worker=worker, endpoint=endpoint)
+        self._running[replica.pk] = Running(replica=replica, worker=worker, endpoint=endpoint)
 
-    def _retire(self, running: _Running) -> None:
+    def _retire(self, running: Running) -> None:
         running.retired_at = time.monotonic()
-        if running.replica.status == ReplicaStatus.READY:
+        if running.is_ready:
             move(running.replica, to=ReplicaStatus.DRAINING, by=SYSTEM)
             self._news = True
         else:
@@ -349,39 +315,11 @@ class Keeper:
                 move(locked, to=EndpointStatus.STARTING, by=SYSTEM, reason="no replica answers")
                 self._news = True
 
-    # -- billing ---------------------------------------------------------------------------------------------
-
     def _beat(self) -> None:
         now = time.monotonic()
         for running in list(self._running.values()):
-            if running.allocation is None or now < running.next_beat:
-                continue
-            running.next_beat = now + settings.BEAT_S
-            running.worker.trim_logs()
-            verdict = metering.beat(running.allocation, fence=running.replica.fence)
-            if verdict is Verdict.STOP:
+            if not running.beat(now):
                 stop_endpoint(SYSTEM, running.endpoint, reason="The tenant's budget is reached.")
-            elif verdict is Verdict.FENCED:
-                # it was silent for too long (the machine slept) and its bill was ended: begin a new one
-                with transaction.atomic():
-                    running.allocation = self._open_allocation(running)
-                    running.replica.allocations = [*running.replica.allocations, running.allocation]
-                    running.replica.save(update_fields=["allocations"])
-
-    def _open_allocation(self, running: _Running) -> int:
-        endpoint = running.endpoint
-        allocation = metering.open_allocation(
-            endpoint.tenant,
-            meter=METER,
-            sku="standard",
-            units=1,
-            subject=endpoint.public_id,
-            subject_title=endpoint.name,
-            user_label=endpoint.created_by.email if endpoint.created_by else "",
-            fence=running.replica.fence,
-            lease_s=settings.LEASE_S,
-        )
-        return int(allocation.pk)
 
 
 def _wanted(endpoint: Endpoint) -> Wanted:

@@ -129,7 +129,7 @@ def test_a_model_that_cannot_load_fails_with_its_own_last_words(
     work: Keeper, as_ana: Actor, tenant: Tenant, bundles: tuple[Path, Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("jobs.services.replicas.BACK_OFF_S", (0.0,))
+    monkeypatch.setattr("jobs.services.deaths.BACK_OFF_S", (0.0,))
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "bundle.json").write_bytes((bundles[0] / "bundle.json").read_bytes())
@@ -151,7 +151,7 @@ def test_a_model_that_cannot_load_fails_with_its_own_last_words(
 def test_a_bad_update_leaves_the_working_revision_in_place(
     work: Keeper, as_ana: Actor, tenant: Tenant, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.services.replicas.BACK_OFF_S", (0.0,))
+    monkeypatch.setattr("jobs.services.deaths.BACK_OFF_S", (0.0,))
     endpoint = make_endpoint(as_ana, version, slug="digits")
     run_until(work, lambda: is_live(endpoint), "going live")
     revise_endpoint(as_ana, endpoint, make_model_version(tenant, number=2))  # files of one letter
@@ -163,7 +163,7 @@ def test_a_bad_update_leaves_the_working_revision_in_place(
 def test_missing_files_are_said_on_the_endpoint(
     work: Keeper, as_ana: Actor, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.services.replicas.BACK_OFF_S", (0.0,))
+    monkeypatch.setattr("jobs.services.deaths.BACK_OFF_S", (0.0,))
 
     def lost(_version: ModelVersion, _folder: Path) -> Path:
         raise FileNotFoundError("the storage has no such file")
