@@ -93,7 +93,7 @@ class Recorder:
         us = int((time.monotonic() - seen.began) * 1e6)
         streamed = bool(seen.pieces) and status == 200
         if streamed:
-            said = b"\n".join(seen.pieces)
+            said = b"\n".join([*seen.pieces, said])  # the last piece is the answer itself
         self.record(
             seen.route, seen.token, call_id, body=seen.body, said=said, status=status, rows=rows, us=us,
             letter=seen.letter.decode(), kind=seen.head.decode("latin-1"), streamed=streamed,

@@ -168,3 +168,32 @@ def test_a_caller_who_leaves_midway_is_counted_for_what_was_sent(house: House) -
 
     told = until(line, 20, "the line of what was sent")
     assert 3 <= told["tokens"] < 2000
+
+
+def test_a_streamed_text_is_logged_as_the_text_that_callers_read(house: House) -> None:
+    root: Path = house.var  # type: ignore[attr-defined]
+    house.route(
+        "lab/digits", workers=[str(root / "w1" / "s")], log={"share": 10_000, "masks": [], "texts": True}
+    )
+    house.announce()
+    told: dict[str, str] = {}
+
+    def logged() -> dict[str, Any] | None:
+        """Another stream, until one was sent when the gateway knew of the log."""
+        call_id = f"logged-{len(told):04}"
+        pieces = client(house).completions.create(
+            model="digits", prompt="a cat", max_tokens=9, seed=3, stream=True,
+            extra_headers={"X-Request-Id": call_id},
+        )  # fmt: skip
+        told[call_id] = "".join(piece.choices[0].text for piece in pieces)
+        lines = [
+            json.loads(line) for path in (root / "requests").glob("rq-*.jsonl")
+            for line in path.read_text().splitlines()
+        ]  # fmt: skip
+        return next((line for line in lines if line.get("id") in told), None)
+
+    line = until(logged, 30, what="a logged stream")
+    assert line["output"] == {"text": told[line["id"]]} and len(told[line["id"]]) == 9
+    assert line["input"]["prompt"] == "a cat" and line["input"]["stream"] is True
+    house.route("lab/digits", workers=[str(root / "w1" / "s")])
+    house.announce()
