@@ -50,7 +50,13 @@ DONE = {
     "dataset.files_deleted": _("deleted the files of the archived dataset"),
     "job.submitted": _("launched"),
     "job.queued": _("put back in line"),
+    "dataset.restored": _("brought back the dataset"),
     "model.registered": _("made the model"),
+    "model.archived": _("archived the model"),
+    "model.restored": _("brought back the model"),
+    "model.version_archived": _("archived a version of"),
+    "model.version_restored": _("brought back a version of"),
+    "model.files_deleted": _("deleted files of the archived model"),
     "endpoint.published": _("published"),
     "endpoint.revised": _("put a new version behind"),
     "endpoint.changed": _("changed the settings of"),
@@ -97,7 +103,10 @@ def shared(actor: Actor) -> list[dict[str, Any]]:
     )
     found = []
     for title, icon, kind in kinds:
-        rows = kind.objects.visible_to(actor).select_related("tenant").order_by("-created_at", "-pk")
+        rows: QuerySet[Any] = kind.objects.visible_to(actor).select_related("tenant")
+        rows = rows.order_by("-created_at", "-pk")
+        if kind in (Dataset, Model):
+            rows = rows.filter(archived_at=None)
         if rows.exists():
             found.append({"title": title, "icon": icon, "rows": rows[:SHARED_ROWS]})
     return found

@@ -54,7 +54,7 @@ def objects(actor: Actor, text: str) -> list[dict[str, Any]]:
         rows: QuerySet[Any] = model.objects.visible_to(actor).filter(
             Q(name__icontains=text) | Q(public_id__startswith=text)
         )
-        if model is Dataset:
+        if model in (Dataset, Model):
             rows = rows.filter(archived_at=None)
         found += [
             {"label": row.name, "what": what, "icon": icon, "url": link(view, row.public_id)}

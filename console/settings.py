@@ -145,7 +145,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = DEBUG or TESTING
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MAX_UPLOAD_BYTES = env.integer("TAUON_MAX_UPLOAD_BYTES", 512 * 1024 * 1024, at_least=1)
-ARCHIVE_GRACE_DAYS = env.integer("TAUON_ARCHIVE_GRACE_DAYS", 30)  # then the files of an archived dataset go
+ARCHIVE_GRACE_DAYS = env.integer("TAUON_ARCHIVE_GRACE_DAYS", 30)  # then files of what is archived go
 MAX_UNPACKED_BYTES = env.integer("TAUON_MAX_UNPACKED_BYTES", 2 * 1024 * 1024 * 1024, at_least=1)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 

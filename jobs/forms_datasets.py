@@ -41,7 +41,9 @@ class VersionForm(forms.Form):
     file = _file_field()
 
 
-class DatasetFilter(forms.Form):
+class ListFilter(forms.Form):
+    """Search and shelf of the lists of datasets and models; both live in the address."""
+
     q = forms.CharField(
         label=_("Search"),
         required=False,

@@ -89,7 +89,7 @@ class RevisionForm(forms.Form):
 
 def offer_versions(field: forms.Field, actor: Actor, *, without: int | None = None) -> None:
     """Versions of the tenant, grouped by model, newest first; the gate's pick is named."""
-    rows = ModelVersion.objects.visible_to(actor).filter(tenant=actor.tenant)
+    rows = ModelVersion.objects.visible_to(actor).in_use().filter(tenant=actor.tenant)
     if without is not None:
         rows = rows.exclude(pk=without)
     groups: dict[str, list[tuple[str, str]]] = {}

@@ -147,7 +147,9 @@ def check_slug(slug: str) -> None:
 
 
 def check_servable(version: ModelVersion) -> None:
-    """Refuse a version without a graph that a worker could load."""
+    """Refuse an archived version, and one without a graph that a worker could load."""
+    if version.shelved_at is not None:
+        raise Invalid.at("/version", "archived", archived(version))
     if not version.artifacts.filter(name="model.onnx").exists():
         raise Invalid.at("/version", "not_servable", not_servable(version))
 
@@ -159,6 +161,12 @@ def slug_rule() -> str:
 def slug_taken(slug: str) -> str:
     text = _("%(slug)s is the address of another endpoint. Choose another, or publish a revision there.")
     return text % {"slug": slug}
+
+
+def archived(version: ModelVersion) -> str:
+    return _("%(version)s is archived, so it cannot answer. Restore it, or choose another version.") % {
+        "version": version
+    }
 
 
 def not_servable(version: ModelVersion) -> str:
@@ -271,6 +279,8 @@ class _Faults:
         if version is None:
             text = _("Your tenant has no model version %(id)s.")
             self.add("version", "unknown", text % {"id": given})
+        elif version.shelved_at is not None:
+            self.add("version", "archived", archived(version))
         elif not version.artifacts.filter(name="model.onnx").exists():
             self.add("version", "not_servable", not_servable(version))
         return version

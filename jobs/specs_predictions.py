@@ -136,6 +136,10 @@ def _find_predictor(actor: Actor, top: Section) -> ModelVersion | None:
         text = _("You may see this model but not use it. Ask for the right to download its files.")
         top.fault("model_version", "forbidden", text)
         return None
+    if found.shelved_at is not None:
+        text = _("%(version)s is archived. Restore it, or choose another version.")
+        top.fault("model_version", "archived", text % {"version": found})
+        return None
     if not found.interface.get("inputs") or not found.artifacts.exists():
         top.fault("model_version", "no_files", _("The files of this version are gone. Choose another one."))
         return None

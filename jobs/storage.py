@@ -90,7 +90,8 @@ def used_bytes(tenant: Tenant) -> int:
     """What the tenant's datasets, models and files of jobs take, in plain bytes."""
     kept = DatasetVersion.objects.filter(tenant=tenant, files_deleted_at=None)
     datasets = kept.aggregate(sum=Sum("size_bytes"))["sum"] or 0
-    files = Artifact.objects.filter(tenant=tenant).aggregate(sum=Sum("size_bytes"))["sum"] or 0
+    there = Artifact.objects.filter(tenant=tenant, version__files_deleted_at=None)
+    files = there.aggregate(sum=Sum("size_bytes"))["sum"] or 0
     made = JobFile.objects.filter(tenant=tenant).aggregate(sum=Sum("size_bytes"))["sum"] or 0
     return int(datasets + files + made)
 

@@ -191,7 +191,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "duplicate_name": _("One path is in the zip twice. Make the zip again."),
     },
     _("Jobs"): {
-        "archived": _("The dataset is archived and takes no new job. Choose another."),
+        "archived": _(
+            "The dataset or model version is archived. Choose another, or restore it while its files are kept."
+        ),
         "none": _("The dataset has no version that can be used. Upload one."),
         "wrong_format": _("The recipe wants another kind of data. Choose a dataset or recipe that fits."),
         "missing_column": _(

@@ -22,7 +22,7 @@ _MONEY = frozenset({
 _WORK = _LOOK | {
     "datasets.upload", "datasets.archive", "jobs.submit", "jobs.cancel", "jobs.download",
     "models.download", "endpoints.publish", "endpoints.invoke", "endpoints.stop", "tokens.view", "tokens.create",
-    "tokens.revoke", "usage.view", "budgets.view",
+    "tokens.revoke", "usage.view", "budgets.view", "models.archive",
 }  # fmt: skip
 _RUN = _WORK | _MONEY | {
     "tenant.manage", "members.invite", "members.manage", "tokens.manage", "audit.view",

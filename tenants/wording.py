@@ -17,7 +17,10 @@ RIGHTS: list[tuple[Any, frozenset[str]]] = [
         _("See datasets, jobs, models and endpoints"),
         frozenset({"datasets.view", "jobs.view", "models.view", "endpoints.view"}),
     ),
-    (_("Upload and archive datasets"), frozenset({"datasets.upload", "datasets.archive"})),
+    (
+        _("Upload datasets, archive them and models"),
+        frozenset({"datasets.upload", "datasets.archive", "models.archive"}),
+    ),
     (_("Start and stop jobs"), frozenset({"jobs.submit", "jobs.cancel"})),
     (_("Download files of models and jobs"), frozenset({"models.download", "jobs.download"})),
     (
@@ -48,7 +51,7 @@ SCOPE_WORDS: dict[str, Any] = {
     "jobs:read": _("See jobs, their logs and metrics"),
     "jobs:write": _("Start, stop and share jobs"),
     "models:read": _("See and download models"),
-    "models:write": _("Share models"),
+    "models:write": _("Archive and share models"),
     "endpoints:read": _("See endpoints"),
     "endpoints:write": _("Publish, stop and share endpoints"),
     "endpoints:invoke": _("Call endpoints"),

@@ -6,13 +6,16 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema
+from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from jobs.api.jobs import bad_parameter
 from jobs.api.shapes_datasets import (
     DatasetIn,
     DatasetOut,
@@ -28,15 +31,19 @@ from tenants.actor import Actor
 from tenants.api import Strict, actor_of
 from tenants.permissions import require
 
+ARCHIVED = OpenApiParameter(
+    "archived", OpenApiTypes.BOOL, description="`true`: those that are archived, instead of those in use."
+)
+
 
 class DatasetList(generics.ListAPIView):
     serializer_class = DatasetOut
     parser_classes = [MultiPartParser]
 
     def get_queryset(self) -> QuerySet[Dataset]:
-        return Dataset.objects.visible_to(actor_of(self.request)).filter(archived_at=None)
+        return on_shelf(self.request, Dataset.objects.visible_to(actor_of(self.request)))
 
-    @extend_schema(summary="List datasets that are in use")
+    @extend_schema(summary="List datasets that are in use", parameters=[ARCHIVED])
     def get(self, request: Request) -> Response:
         ensure_sees(actor_of(request), "datasets.view", self.get_queryset())
         page = self.paginate_queryset(self.get_queryset()) or []
@@ -73,6 +80,19 @@ class DatasetArchive(APIView):
     def post(self, request: Request, public_id: str) -> Response:
         dataset = find_dataset(request, public_id)
         service.archive_dataset(actor_of(request), dataset)
+        return Response(DatasetOut(dataset.reload()).data)
+
+
+class DatasetRestore(APIView):
+    @extend_schema(
+        summary="Bring an archived dataset back",
+        description="409 once its files are deleted, or if another dataset has its name now.",
+        request=None,
+        responses=DatasetOut,
+    )
+    def post(self, request: Request, public_id: str) -> Response:
+        dataset = find_dataset(request, public_id)
+        service.restore_dataset(actor_of(request), dataset)
         return Response(DatasetOut(dataset.reload()).data)
 
 
@@ -113,6 +133,14 @@ class DatasetVersionOne(APIView):
 def find_dataset(request: Request, public_id: str) -> Dataset:
     rows = Dataset.objects.visible_to(actor_of(request)).select_related("tenant")
     return get_object_or_404(rows, public_id=public_id)
+
+
+def on_shelf(request: Request, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """What is in use, or with ?archived=true what is archived."""
+    given = request.query_params.get("archived", "false")
+    if given not in ("true", "false"):
+        raise bad_parameter("archived", _("One of %(known)s.") % {"known": "true, false"})
+    return rows.filter(archived_at__isnull=given == "false")
 
 
 def ensure_sees(actor: Actor, permission: str, rows: QuerySet[Any]) -> None:

@@ -84,7 +84,7 @@ class ModelOut(serializers.ModelSerializer):
 
     class Meta:
         model = Model
-        fields = ["id", "name", "recipe", "latest", "created_at"]
+        fields = ["id", "name", "recipe", "latest", "archived_at", "created_at"]
 
     def get_latest(self, model: Model) -> str | None:
         version = _latest(self, model)
@@ -104,7 +104,8 @@ class ModelVersionOut(serializers.ModelSerializer):
         model = ModelVersion
         fields = [
             "id", "model", "number", "variant", "parent", "is_chosen", "passed_gate", "accuracy",
-            "size_bytes", "latency_p50_ms", "latency_p95_ms", "job", "dataset_version", "created_at",
+            "size_bytes", "latency_p50_ms", "latency_p95_ms", "job", "dataset_version", "archived_at",
+            "files_deleted_at", "created_at",
         ]  # fmt: skip
 
 

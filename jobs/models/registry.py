@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from datetime import datetime
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -13,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from jobs.models.datasets import DatasetVersion
 from jobs.models.jobs import Job
-from tenants.models import PublicIdField, TenantOwned
+from tenants.models import PublicIdField, TenantOwned, VisibleQuerySet
 
 
 class Model(TenantOwned):
@@ -27,11 +28,17 @@ class Model(TenantOwned):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
+    archived_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         permissions = [("download_model", "Can download model"), ("share_model", "Can share model")]
         constraints = [
-            models.UniqueConstraint("tenant", Lower("name"), name="one_model_per_name_in_a_tenant")
+            models.UniqueConstraint(
+                "tenant",
+                Lower("name"),
+                condition=Q(archived_at=None),
+                name="one_model_per_name_in_a_tenant",
+            )
         ]
 
     def __str__(self) -> str:
@@ -42,8 +49,14 @@ class Model(TenantOwned):
 
     @property
     def latest(self) -> ModelVersion | None:
-        """The chosen variant of the newest run."""
-        return self.versions.filter(is_chosen=True).order_by("-number").first()
+        """The chosen variant of the newest run that is not archived."""
+        return self.versions.filter(is_chosen=True, archived_at=None).order_by("-number").first()
+
+
+class ModelVersionQuerySet(VisibleQuerySet):
+    def in_use(self) -> Self:
+        """Neither archived themselves nor with their model."""
+        return self.filter(archived_at=None, model__archived_at=None)
 
 
 class ModelVersion(TenantOwned):
@@ -71,6 +84,10 @@ class ModelVersion(TenantOwned):
     report = models.JSONField()  # trainer.contract.VariantReport
     manifest = models.JSONField()  # trainer.contract.Manifest of the whole run, without the variants
     interface = models.JSONField()  # bundle.json: inputs, outputs, classes, sample
+    archived_at = models.DateTimeField(null=True, blank=True)  # all variants of a run together
+    files_deleted_at = models.DateTimeField(null=True, blank=True)  # some time after it was archived
+
+    objects = ModelVersionQuerySet.as_manager()  # type: ignore[misc]
 
     class Meta:
         ordering = ["-number", "variant"]
@@ -86,6 +103,11 @@ class ModelVersion(TenantOwned):
 
     def get_absolute_url(self) -> str:
         return reverse("jobs:version_detail", args=[self.model.public_id, self.public_id])
+
+    @property
+    def shelved_at(self) -> datetime | None:
+        """Since when it is archived, by itself or with its model; None while it is in use."""
+        return min(filter(None, (self.archived_at, self.model.archived_at)), default=None)
 
 
 class Artifact(TenantOwned):

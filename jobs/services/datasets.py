@@ -84,6 +84,27 @@ def archive_dataset(actor: Actor, dataset: Dataset) -> None:
             audit.record(actor, "dataset.archived", dataset)
 
 
+def restore_dataset(actor: Actor, dataset: Dataset) -> None:
+    """Bring an archived dataset back while its files are there. Twice is as good as once."""
+    require(actor, "datasets.archive", dataset)
+    with transaction.atomic():
+        # the row's lock: the sweep that deletes its files takes it too
+        locked = Dataset.objects.select_for_update(of=("self",)).get(pk=dataset.pk)
+        if locked.archived_at is None:
+            return
+        if locked.versions.exclude(files_deleted_at=None).exists():
+            text = _("The files of “%(name)s” are deleted, so it cannot come back. Upload them again.")
+            raise Conflict(text % {"name": locked.name})
+        try:
+            with transaction.atomic():
+                Dataset.objects.filter(pk=locked.pk).update(archived_at=None)
+        except IntegrityError:
+            text = _("“%(name)s” is the name of another dataset now. Archive that one first.")
+            raise Conflict(text % {"name": locked.name}) from None
+        dataset.archived_at = None
+        audit.record(actor, "dataset.restored", dataset)
+
+
 def materialize(version: DatasetVersion, folder: Path) -> dict[str, str]:
     """Write the good rows in clear below `folder`; returns {"path": "data/table.csv", "format": "csv"}."""
     data = folder / DATA_DIR

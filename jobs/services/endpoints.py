@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from billing.services import budgets
 from jobs import routes
 from jobs.models import Endpoint, ModelVersion, Revision
+from jobs.services.shelf import ensure_in_use
 from jobs.specs_endpoints import EndpointChange, check_servable, check_slug, slug_for, slug_taken
 from jobs.states import EndpointStatus
 from tenants import audit, outbox, quotas
@@ -168,6 +169,8 @@ def start_endpoint(actor: Actor, endpoint: Endpoint) -> Endpoint:
         if locked.status == EndpointStatus.STOPPED:
             _ensure_room(endpoint.tenant)
         if locked.status in {EndpointStatus.STOPPED, EndpointStatus.FAILED}:
+            if locked.current is not None:
+                ensure_in_use(locked.current.version)
             wanted = max(1, locked.min_replicas)
             move(
                 locked,
@@ -183,6 +186,7 @@ def start_endpoint(actor: Actor, endpoint: Endpoint) -> Endpoint:
 
 def add_revision(actor: Actor, endpoint: Endpoint, version: ModelVersion) -> Revision:
     """One with the next number, which answers nobody yet; the caller holds the endpoint's row or has just made it."""
+    ensure_in_use(version)
     last = endpoint.revisions.aggregate(last=Max("number"))["last"] or 0
     return Revision.objects.create(
         tenant=endpoint.tenant, endpoint=endpoint, number=last + 1, version=version, created_by=actor.user

@@ -19,7 +19,7 @@ from jobs import storage
 from jobs.models import Artifact, Attempt, Job, Model, ModelVersion
 from tenants import audit
 from tenants.actor import SYSTEM, Actor
-from tenants.errors import Invalid
+from tenants.errors import Conflict, Invalid
 from tenants.models import Tenant
 from tenants.models.base import new_public_id
 from tenants.permissions import require
@@ -91,6 +91,9 @@ def fetch_bundle(version: ModelVersion, folder: Path) -> Path:
 def open_artifact(actor: Actor, artifact: Artifact) -> Iterator[bytes]:
     """The plain bytes of one file, for somebody who may download it."""
     require(actor, "models.download", artifact.version)
+    if artifact.version.files_deleted_at is not None:
+        text = _("%(version)s was archived and its files are deleted. Its report stays.")
+        raise Conflict(text % {"version": artifact.version})
     audit.record(
         actor, "model.downloaded", artifact.version.model, version=str(artifact.version), file=artifact.name
     )
@@ -134,7 +137,7 @@ def _model_of(job: Job, manifest: Manifest) -> Model:
 
 
 def _line(job: Job, name: str, manifest: Manifest) -> Model:
-    known = Model.objects.select_for_update(of=("self",)).filter(tenant=job.tenant)
+    known = Model.objects.select_for_update(of=("self",)).filter(tenant=job.tenant, archived_at=None)
     # compared as the database's own constraint compares
     found = known.annotate(folded=Lower("name")).filter(folded=Lower(Value(name))).first()
     return found or Model.objects.create(

@@ -15,6 +15,7 @@ from jobs.canaries import Did, Guard
 from jobs.models import Endpoint, ModelVersion, Revision, Sample
 from jobs.models.endpoints import WHOLE
 from jobs.services import endpoints as house
+from jobs.services.shelf import ensure_in_use
 from jobs.specs_endpoints import check_servable
 from jobs.states import EndpointStatus
 from tenants import audit
@@ -75,6 +76,7 @@ def roll_back(actor: Actor, endpoint: Endpoint, *, note: str = "") -> Endpoint:
         if locked.canary is not None:
             _drop_canary(locked)
         elif locked.previous is not None:
+            ensure_in_use(locked.previous.version)
             locked.current, locked.previous = locked.previous, locked.current
             house.let_start_again(actor, locked)
         else:

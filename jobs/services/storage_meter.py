@@ -102,7 +102,7 @@ def _kept(tenant: Tenant, until: datetime) -> Iterator[Kept]:
         "dataset__public_id", "dataset__name", "size_bytes", "created_at"
     ):
         yield Kept(subject=subject, title=title, size_bytes=size, since=since)
-    files = Artifact.objects.filter(tenant=tenant, created_at__lt=until)
+    files = Artifact.objects.filter(tenant=tenant, created_at__lt=until, version__files_deleted_at=None)
     for subject, title, size, since in files.values_list(
         "version__model__public_id", "version__model__name", "size_bytes", "created_at"
     ):

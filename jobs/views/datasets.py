@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs.forms_datasets import DatasetFilter, DatasetForm, ShareForm, VersionForm
+from jobs.forms_datasets import DatasetForm, ListFilter, ShareForm, VersionForm
 from jobs.hints import hints
 from jobs.models import Dataset, DatasetVersion, Job, Model
 from jobs.models.datasets import DatasetFormat
@@ -25,6 +25,7 @@ from jobs.services import cleaning
 from jobs.services import datasets as service
 from jobs.uploads import UploadRequest, accepts_upload
 from jobs.views.sharing import share_context, share_with, unshare_from
+from jobs.views.shelf import shelved
 from tenants.errors import Refused
 from tenants.forms import add_faults
 from tenants.http import Request
@@ -46,7 +47,7 @@ def dataset_list(request: Request) -> HttpResponse:
     seen = Dataset.objects.visible_to(request.actor)
     if not seen.exists():
         require(request.actor, "datasets.view")
-    form = DatasetFilter(request.GET or None)
+    form = ListFilter(request.GET or None)
     chosen = form.cleaned_data if form.is_bound and form.is_valid() else {}
     archived = chosen.get("show") == "archived"
     rows = seen.filter(archived_at__isnull=not archived)
@@ -115,6 +116,15 @@ def dataset_archive(request: Request, public_id: str) -> HttpResponse:
     service.archive_dataset(request.actor, dataset)
     messages.success(request, _("“%(name)s” is archived.") % {"name": dataset.name})
     return redirect("jobs:dataset_list")
+
+
+@require_POST
+def dataset_restore(request: Request, public_id: str) -> HttpResponse:
+    dataset = _dataset(request, public_id)
+    return shelved(
+        request, dataset, lambda: service.restore_dataset(request.actor, dataset),
+        done=_("“%(name)s” is back.") % {"name": dataset.name},
+    )  # fmt: skip
 
 
 @require_POST
@@ -215,6 +225,8 @@ def _detail_page(
     jobs = Job.objects.visible_to(actor).filter(dataset_version__dataset=dataset)
     models = Model.objects.visible_to(actor).filter(versions__dataset_version__dataset=dataset).distinct()
     mine = actor.tenant is not None and dataset.tenant_id == actor.tenant.pk
+    may_shelve = mine and allowed(actor, "datasets.archive", dataset)
+    files_are_gone = any(one.files_deleted_at for one in versions)
     context = {
         "dataset": dataset,
         "versions": versions,
@@ -225,10 +237,11 @@ def _detail_page(
         "job_count": jobs.count(),
         "models": models.order_by("-created_at")[:LINEAGE],
         "may_upload": mine and dataset.archived_at is None and allowed(actor, "datasets.upload", dataset),
-        "may_archive": mine and dataset.archived_at is None and allowed(actor, "datasets.archive", dataset),
+        "may_archive": may_shelve and dataset.archived_at is None,
+        "may_restore": may_shelve and dataset.archived_at is not None and not files_are_gone,
         "may_train": mine and dataset.archived_at is None and actor.may("jobs.submit"),
         "is_guest": not mine,
-        "deleted_on": cleaning.deleted_on(dataset),
+        "deleted_on": cleaning.deleted_on(dataset.archived_at),
         "grace_days": settings.ARCHIVE_GRACE_DAYS,
         **_shown(version),
         **share_context(request, dataset, share_form),

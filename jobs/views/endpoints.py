@@ -51,9 +51,8 @@ def endpoint_list(request: Request) -> HttpResponse:
     page = Paginator(rows, 25).get_page(request.GET.get("page"))
     today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
     counts = usage.requests_of(page.object_list, today)
-    newest = ModelVersion.objects.visible_to(request.actor).filter(
-        tenant=request.actor.tenant, is_chosen=True
-    )
+    usable = ModelVersion.objects.visible_to(request.actor).in_use()
+    newest = usable.filter(tenant=request.actor.tenant, is_chosen=True)
     latest = newest.order_by("-created_at").first()
     context = {
         "page_obj": page,
@@ -328,7 +327,12 @@ def _history(request: Request, endpoint: Endpoint) -> dict[str, Any]:
     answering = {replica.revision_id for replica in ready}
     return {
         "revisions": [
-            {"row": one, "answers": one.pk in answering, "sees_version": one.version_id in seen}
+            {
+                "row": one,
+                "answers": one.pk in answering,
+                "sees_version": one.version_id in seen,
+                "is_archived": one.version.shelved_at is not None,
+            }
             for one in rows[:50]
         ],
         "revision_form": RevisionForm(request.actor, endpoint),

@@ -313,7 +313,8 @@ def _result(request: Request, job: Job) -> dict[str, Any]:
     made = live_page.result(job)
     sees = made is not None and allowed(request.actor, "models.view", made["chosen"])
     mine = request.actor.tenant is not None and job.tenant_id == request.actor.tenant.pk
-    may_publish = mine and request.actor.may("endpoints.publish")
+    in_use = made is not None and made["chosen"].shelved_at is None
+    may_publish = mine and in_use and request.actor.may("endpoints.publish")
     worthless = worth.warning(made["chosen"]) if made is not None else ""
     return {"result": made, "sees_model": sees, "may_publish": may_publish, "worthless": worthless}
 

@@ -131,9 +131,8 @@ def _first_choice(request: Request) -> dict[str, Any]:
 def _newest_model(request: Request, version: DatasetVersion) -> ModelVersion | None:
     """The newest that can read such data."""
     fitting = [recipe for recipe, formats in FITS.items() if version.format in formats]
-    rows = ModelVersion.objects.visible_to(request.actor).filter(
-        tenant=request.actor.tenant, is_chosen=True, model__recipe__in=fitting
-    )
+    rows = ModelVersion.objects.visible_to(request.actor).in_use()
+    rows = rows.filter(tenant=request.actor.tenant, is_chosen=True, model__recipe__in=fitting)
     return rows.order_by("-created_at", "-pk").first()
 
 
