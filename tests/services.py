@@ -17,6 +17,9 @@ import pytest
 # a run that is told to end takes its servers along, as one that is interrupted does
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+# test processes run side by side: threads of one that spin for work would take the other's core
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _servers = None
 _folder: str | None = None
 
