@@ -369,7 +369,7 @@ def _chart(
         values[slot] = money.EXACT.add(values[slot], amount)
     order = sorted(series, key=lambda name: (name == other, -money.total(list(series[name].values())), name))
     return {
-        "labels": [slot if slots == "month" else slot[5:] for slot in labels],
+        "labels": [slot[5:] if slots == "hour" else slot for slot in labels],
         "series": [{"name": name, "values": [series[name][slot] for slot in labels]} for name in order],
         "unit": currency,
     }

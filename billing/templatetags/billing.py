@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from django import template
@@ -15,6 +16,7 @@ from billing.subjects import page_of
 register = template.Library()
 
 LEAST = Decimal("0.0001")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 KINDS = {
     "job": _("Job"),
     "ep": _("Endpoint"),
@@ -71,6 +73,13 @@ def utc(moment: datetime) -> str:
 def utc_day(moment: datetime) -> str:
     """The UTC day of a period's start."""
     return date_format(moment.astimezone(UTC), "DATE_FORMAT")
+
+
+@register.filter
+def slot(label: object) -> str:
+    """A day of a report in the reader's words; a month, an hour or a name as it is."""
+    text = str(label)  # names of services are lazy
+    return date_format(date.fromisoformat(text), "DATE_FORMAT") if _DAY.fullmatch(text) else text
 
 
 @register.filter

@@ -134,6 +134,8 @@ def test_the_explorer_shows_everybodys_costs_to_staff(spent, browser_of, staff):
     browser = browser_of(staff)
     page = browser.get("/reports/explorer?start=2026-03-01&end=2026-04-01&by=subject").content.decode()
     assert "job_01canary" in page and "$10.00" in page and "<svg" in page
+    days = browser.get("/reports/explorer?start=2026-03-10&end=2026-03-12&by=day").content.decode()
+    assert ">10 Mar 2026<" in days and ">10 Mar<" in days and "11 Mar 2026, UTC" in days
     assert browser.get("/reports/explorer?start=2026-04-01&end=2026-03-01").status_code == 422
     assert browser.get("/reports/explorer?start=yesterday").status_code == 422
     query = "?start=2026-03-01&end=2026-04-01&by=tenant&then=meter"
@@ -189,7 +191,8 @@ def test_the_api_tells_usage_meters_and_prices(spent, api_of, ana):
     assert usage["by_subject"] == [{"subject": "job_01canary", "title": "=canary", "cost": "10"}]
     assert {day["day"]: day["cost"] for day in usage["by_day"]}["2026-03-10"] == "10"
     assert [one["key"] for one in api.get("/api/v1/meters").json()["data"]] == [
-        "endpoint.replica", "endpoint.requests", "predict.process", "predict.rows", "storage", "train.gpu", "train.process",
+        "endpoint.replica", "endpoint.requests", "predict.process", "predict.rows", "storage", "train.gpu",
+        "train.process",
     ]  # fmt: skip
     prices = {one["meter"]: one["unit_price"] for one in api.get("/api/v1/prices").json()["data"]}
     assert prices == {

@@ -145,6 +145,8 @@ def test_the_chart_holds_the_same_money_as_the_table(spent, as_staff):
         drawn = money.total([value for one in found.chart["series"] for value in one["values"]])
         assert drawn == found.total.net
         assert found.chart["labels"][-1] == ("03-31 23:00" if by == "hour" else "2026-03")
+    days = ask(as_staff, "day", start=date(2026, 3, 30), end=date(2026, 4, 1)).chart["labels"]
+    assert days == ["2026-03-30", "2026-03-31"], "the chart says them in the reader's language"
 
 
 def test_a_report_of_everybody_is_for_staff_and_for_real_questions(spent, as_ana, as_staff):
