@@ -103,9 +103,7 @@ class Method(StrEnum):
 class EventKind(StrEnum):
     """Kinds of a line in events.jsonl, with the keys of its `data`."""
 
-    STATE = (
-        "state"  # {"phase": "starting|training|predicting|evaluating|compressing|exporting|done|cancelled|preempted"}
-    )
+    STATE = "state"  # {"phase": "starting|training|predicting|evaluating|compressing|exporting|done|cancelled|preempted"}
     PROGRESS = "progress"  # {"step": int, "total_steps": int, "epoch": int, "eta_s": float | None}
     # a step done again after a restart is told again, with the same value
     METRIC = "metric"  # {"step": int, "name": "train/loss", "value": float}

@@ -55,7 +55,9 @@ class JobList(generics.ListAPIView):
         parameters=[
             OpenApiParameter("status", OpenApiTypes.STR, enum=JobStatus.values),
             OpenApiParameter("q", OpenApiTypes.STR, description="Part of the name or recipe, or a whole id."),
-            OpenApiParameter("label", OpenApiTypes.STR, description="`team=vision`; `team`: any value of it."),
+            OpenApiParameter(
+                "label", OpenApiTypes.STR, description="`team=vision`; `team`: any value of it."
+            ),
         ],
     )
     def get(self, request: Request) -> Response:
