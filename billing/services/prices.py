@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from billing import clock, money, rating, tariffs
-from billing.models import BillingAccount, Meter, PriceModel, PriceVersion
+from billing.models import Meter, PriceModel, PriceVersion
 from billing.services import accounts
 from tenants import audit
 from tenants.actor import Actor
@@ -22,6 +22,15 @@ from tenants.models import Tenant
 from tenants.permissions import require
 
 PLAN = "standard"
+# asked with every beat and every batch of usage: terms and prices in one statement
+_BETWEEN = """
+select p.*, a.id is not null as has_account
+from billing_priceversion p left join billing_billingaccount a on a.tenant_id = %(tenant)s
+where p.meter_id = %(meter)s and p.sku = %(sku)s and p.currency = coalesce(a.currency, %(currency)s)
+  and p.plan in (coalesce(a.plan, %(plan)s), %(plan)s)
+  and p.valid_from <= %(end)s and (p.valid_to is null or p.valid_to > %(start)s)
+order by p.plan = coalesce(a.plan, %(plan)s) desc, p.valid_from
+"""
 
 
 def rate(meter: str, sku: str, at: datetime | None = None, *, tenant: Tenant | None = None) -> Decimal:
@@ -50,16 +59,13 @@ def between(
 
     `rating.price_at` takes the first that covers a moment, so a plan needs prices only where it differs.
     """
-    plan, currency = _terms(tenant)
-    versions = PriceVersion.objects.filter(
-        Q(valid_to=None) | Q(valid_to__gt=start),
-        plan__in={plan, PLAN},
-        meter_id=meter,
-        sku=sku,
-        currency=currency,
-        valid_from__lte=end,
-    )
-    found = sorted(versions, key=lambda version: (version.plan != plan, version.valid_from))
+    asked = {
+        "tenant": tenant.pk if tenant else None, "meter": meter, "sku": sku, "start": start, "end": end,
+        "plan": PLAN, "currency": settings.CURRENCY,
+    }  # fmt: skip
+    found = list(PriceVersion.objects.raw(_BETWEEN, asked))
+    if tenant is not None and not (found and found[0].has_account):  # type: ignore[attr-defined]
+        accounts.of(tenant)  # made when a price is first asked for, so that its months are closed
     return [version.value for version in found]
 
 
@@ -212,8 +218,5 @@ def _terms(tenant: Tenant | None) -> tuple[str, str]:
     """Plan and currency of a tenant; without one, the installation's."""
     if tenant is None:
         return PLAN, settings.CURRENCY
-    known = BillingAccount.objects.filter(tenant=tenant).values_list("plan", "currency").first()
-    if known is not None:
-        return known
     account = accounts.of(tenant)
     return account.plan, account.currency
