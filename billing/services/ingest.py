@@ -36,32 +36,22 @@ _UTC_TIME = re.compile(  # as isoformat() writes it
 _BETWEEN = "\x1f"  # no value holds it: every text here is printable
 
 # One statement for a batch, in the order of the keys: two batches with the same keys wait, they never lock each
-# other out. Columns travel as joined text, which both sides take apart fastest. A known key is looked up by itself:
-# a join might read all of a tenant's events for a batch that is sent again.
+# other out. Columns travel as joined text, which both sides take apart fastest. It returns the keys that are new.
 STORE = """
-with given as (
-  select * from unnest(
-    string_to_array(%(key)s, chr(31)), string_to_array(%(meter)s, chr(31)), string_to_array(%(sku)s, chr(31)),
-    string_to_array(%(price)s, chr(31)), string_to_array(%(quantity)s, chr(31)),
-    string_to_array(%(time)s, chr(31)), string_to_array(%(subject)s, chr(31)),
-    string_to_array(%(title)s, chr(31)), string_to_array(%(user)s, chr(31)),
-    string_to_array(%(dims)s, chr(31)), string_to_array(%(hash)s, chr(31))
-  ) as g (key, meter, sku, price, quantity, at, subject, title, person, dims, hash)
-), stored as (
-  insert into billing_usageevent (tenant_id, source, key, meter_id, sku, price_id, quantity, event_time,
-    ended_at, created_at, subject, subject_title, user_label, dims, payload_hash)
-  select %(tenant)s, %(source)s, key, meter, sku, price::bigint, quantity::numeric, at::timestamptz,
-    at::timestamptz, clock_timestamp(), subject, coalesce(title, ''), coalesce(person, ''), dims::jsonb, hash
-  from given order by key
-  on conflict (tenant_id, source, key) do nothing
-  returning key
-)
-select given.key, known.payload_hash from given left join stored using (key)
-left join lateral (
-  select payload_hash from billing_usageevent e
-  where e.tenant_id = %(tenant)s and e.source = %(source)s and e.key = given.key limit 1
-) known on true
-where stored.key is null
+insert into billing_usageevent (tenant_id, source, key, meter_id, sku, price_id, quantity, event_time, ended_at,
+  created_at, subject, subject_title, user_label, dims, payload_hash)
+select %(tenant)s, %(source)s, key, meter, sku, price::bigint, quantity::numeric, at::timestamptz, at::timestamptz,
+  clock_timestamp(), subject, coalesce(title, ''), coalesce(person, ''), dims::jsonb, hash
+from unnest(
+  string_to_array(%(key)s, chr(31)), string_to_array(%(meter)s, chr(31)), string_to_array(%(sku)s, chr(31)),
+  string_to_array(%(price)s, chr(31)), string_to_array(%(quantity)s, chr(31)),
+  string_to_array(%(time)s, chr(31)), string_to_array(%(subject)s, chr(31)),
+  string_to_array(%(title)s, chr(31)), string_to_array(%(user)s, chr(31)),
+  string_to_array(%(dims)s, chr(31)), string_to_array(%(hash)s, chr(31))
+) as given (key, meter, sku, price, quantity, at, subject, title, person, dims, hash)
+order by key
+on conflict (tenant_id, source, key) do nothing
+returning key
 """
 _KNOWN = """
 select key, payload_hash from billing_usageevent where tenant_id = %s and source = %s and key = any(%s)
@@ -170,11 +160,12 @@ def _store(tenant_id: int, source: str, rows: Mapping[str, _Row]) -> dict[str, s
     # the server binds: a quarter of a megabyte of values is not written into the statement and parsed with it
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(STORE, columns(tenant_id, source, list(rows.values())))
-        known = dict(cursor.fetchall())
-        if unseen := [key for key, digest in known.items() if digest is None]:
-            # stored by somebody else while we waited: visible from the next statement on
-            cursor.execute(_KNOWN, [tenant_id, source, unseen])
-            known.update(cursor.fetchall())
+        known_keys = rows.keys() - {key for (key,) in cursor.fetchall()}
+        if not known_keys:
+            return {}
+        # stored before, or by somebody else while we waited: visible from the next statement on
+        cursor.execute(_KNOWN, [tenant_id, source, list(known_keys)])
+        known = {**dict.fromkeys(known_keys, ""), **dict(cursor.fetchall())}
     for key, digest in known.items():
         _settle(rows[key].result, same=digest == rows[key].digest)
     return known

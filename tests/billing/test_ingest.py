@@ -16,7 +16,7 @@ from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.models import Meter, UsageDay, UsageEvent, UsageHour
+from billing.models import BillingAccount, Meter, UsageDay, UsageEvent, UsageHour
 from billing.months import Month
 from billing.seed import seed
 from billing.services import ingest, metering, prices, reports, rollups
@@ -361,6 +361,12 @@ def test_what_events_of_a_batch_say_alike_is_checked_for_each_type_of_value(api,
     assert [one.rsplit("/", 1)[1] for one in pointers(answer)] == [
         "team", "subject", "subject_title", "user", "labels", "user",
     ]  # fmt: skip
+
+
+def test_the_first_event_of_a_tenant_makes_the_account_its_months_are_closed_by(api, tenant):
+    assert not BillingAccount.objects.filter(tenant=tenant).exists()
+    assert statuses(send(api, event())) == ["stored"]
+    assert BillingAccount.objects.get(tenant=tenant).currency == "USD"
 
 
 def test_a_time_is_the_same_however_it_is_written(api, tenant):
