@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.bundles import write_weather_bundle
+from tests.bundles import write_films_bundle, write_weather_bundle, write_writer_bundle
 from tests.trainer.helpers import environment, start_engine, wait_for
 from trainer.contract import Event, EventKind, Exit, PredictManifest, PredictSpec, read_events
 
@@ -150,6 +150,35 @@ def test_a_process_that_is_cancelled_ends_soon_and_leaves_no_result(tmp_path: Pa
     (tmp_path / "control.json").write_text('{"cancel": true}')
     assert process.wait(timeout=10) == Exit.CANCELLED
     assert not (tmp_path / "result" / "manifest.json").exists()
+
+
+def answers_of(tmp_path: Path, columns: dict[str, str], rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Run over these cells with the bundle that lies there already; the lines of the JSON Lines file."""
+    (tmp_path / "data").mkdir()
+    lines = "".join(json.dumps({"row": n, "cells": cells}) + "\n" for n, cells in enumerate(rows, start=1))
+    (tmp_path / "data" / "rows.jsonl").write_text(lines)
+    spec = tmp_path / "spec.json"
+    spec.write_text(PredictSpec(run_id="att_1", rows=len(rows), columns=columns).to_json())
+    assert start(spec).wait(timeout=60) == Exit.OK
+    return [json.loads(line) for line in outputs(spec)[1].splitlines()]
+
+
+def test_a_recommender_gives_each_user_a_ranked_list(tmp_path: Path) -> None:
+    write_films_bundle(tmp_path / "bundle")
+    known, unknown = answers_of(tmp_path, {"user": "who"}, [{"who": "ana"}, {"who": "somebody"}])
+    assert known["items"][:2] == ["film01", "film02"], "what Ana has had is not offered again"
+    assert unknown["items"][:2] == ["film00", "film01"]
+    assert known["scores"] == sorted(known["scores"], reverse=True)
+    table = (tmp_path / "result" / "predictions.csv").read_text().splitlines()
+    assert table[0] == "row,items,scores,error"
+    assert json.loads(next(csv.reader([table[1]]))[1]) == known["items"], "a list stands in a cell as JSON"
+
+
+def test_a_language_model_goes_on_with_each_text(tmp_path: Path) -> None:
+    write_writer_bundle(tmp_path / "bundle")
+    first, empty = answers_of(tmp_path, {"text": "t"}, [{"t": "ba"}, {"t": " "}])
+    assert first["text"] == "a" * 80
+    assert empty == {"row": 2, "error": "Column 't' is empty."}
 
 
 def test_a_changed_model_is_not_asked(tmp_path: Path) -> None:
