@@ -9,7 +9,7 @@ from billing.api import prices as prices_api
 from billing.api import reports as reports_api
 from billing.api import usage as usage_api
 from billing.api import usage_events as usage_events_api
-from billing.views import accounts, budgets, invoices, money_pages, prices, reports, usage
+from billing.views import accounts, budgets, cards, invoices, money_pages, prices, reports, usage
 from billing.views import reports_finance as finance
 
 # the same report pages twice: for staff over everything, for a tenant over its own
@@ -24,6 +24,8 @@ urlpatterns: list[URLPattern] = [
     path("invoices/", invoices.invoice_list, name="invoice_list"),
     path("invoices/credit", money_pages.credit, name="invoice_credit"),
     path("invoices/credit/buy", money_pages.credit_buy, name="invoice_credit_buy"),
+    path("invoices/card", cards.card_new, name="invoice_card"),
+    path("invoices/card/done", cards.card_done, name="invoice_card_done"),
     path("invoices/statement.csv", money_pages.statement_csv, name="invoice_statement_csv"),
     path("invoices/notes/<str:public_id>", money_pages.note_detail, name="invoice_note_detail"),
     path("invoices/notes/<str:public_id>/pdf", money_pages.note_pdf, name="invoice_note_pdf"),

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from billing.models import BillingAccount, Payment
 from billing.states import PaymentStatus
@@ -34,6 +35,14 @@ class Told:
     currency: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardPage:
+    """A page of the provider on which a card is entered, and whose card it will be."""
+
+    customer: str  # the tenant's name at the provider
+    url: str
+
+
 class Provider(Protocol):
     """Takes money and gives it back. Asked twice with one key, it acts once."""
 
@@ -44,6 +53,12 @@ class Provider(Protocol):
 
     def refund(self, payment: Payment, *, amount: Decimal, key: str) -> str:
         """Give money back; returns the provider's reference."""
+
+    def card_page(self, account: BillingAccount, *, done: str, back: str) -> CardPage:
+        """Make a page where a card is entered; it leads to `done` with the name of its session, or `back`."""
+
+    def keep_card(self, account: BillingAccount, session: str) -> None:
+        """Charge the card of a finished session from now on; Conflict where it is not finished or not theirs."""
 
     def read(self, body: bytes, signature: str) -> Told:
         """Verify and read a message; raises Invalid for one that is not the provider's."""
@@ -59,6 +74,12 @@ class Manual:
 
     def refund(self, payment: Payment, *, amount: Decimal, key: str) -> str:
         return ""
+
+    def card_page(self, account: BillingAccount, *, done: str, back: str) -> CardPage:
+        raise Conflict(_("This installation takes payments by hand. Ask its staff where to send them."))
+
+    def keep_card(self, account: BillingAccount, session: str) -> None:
+        raise Conflict(_("This installation takes payments by hand. Ask its staff where to send them."))
 
     def read(self, body: bytes, signature: str) -> Told:
         raise Conflict("This installation takes payments by hand; no provider sends messages.")

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from billing import money
 from billing.models import BillingAccount, Payment
-from billing.services.providers import Answer, Told
+from billing.services.providers import Answer, CardPage, Told
 from billing.states import PaymentStatus
 from tenants.errors import Conflict, Invalid, Unavailable
 
@@ -80,6 +80,44 @@ class Stripe:
             )
         except stripe.StripeError as error:
             raise _away(error) from error
+        return str(made.id)
+
+    def card_page(self, account: BillingAccount, *, done: str, back: str) -> CardPage:
+        try:
+            customer = account.customer or self._customer(account)
+            asked: stripe.params.checkout.SessionCreateParams = {
+                "mode": "setup",
+                "customer": customer,
+                "currency": account.currency.lower(),
+                "success_url": f"{done}?session={{CHECKOUT_SESSION_ID}}",
+                "cancel_url": back,
+            }
+            session = self._client.v1.checkout.sessions.create(asked)
+        except stripe.StripeError as error:
+            raise _away(error) from error
+        return CardPage(customer=customer, url=str(session.url))
+
+    def keep_card(self, account: BillingAccount, session: str) -> None:
+        try:
+            found = self._client.v1.checkout.sessions.retrieve(session, {"expand": ["setup_intent"]})
+            method = getattr(found.setup_intent, "payment_method", None)
+            if found.mode != "setup" or found.customer != account.customer or not account.customer:
+                raise Conflict(_("This card was entered for somebody else."))
+            if found.status != "complete" or not method:
+                raise Conflict(_("No card was entered yet. Begin again."))
+            self._client.v1.customers.update(
+                account.customer, {"invoice_settings": {"default_payment_method": str(method)}}
+            )
+        except stripe.InvalidRequestError as error:
+            raise Conflict(_("No card was entered yet. Begin again.")) from error
+        except stripe.StripeError as error:
+            raise _away(error) from error
+
+    def _customer(self, account: BillingAccount) -> str:
+        made = self._client.v1.customers.create(
+            {"name": account.tenant.name, "metadata": {"tenant": account.tenant.public_id}},
+            {"idempotency_key": f"customer:{account.public_id}"},
+        )
         return str(made.id)
 
     def read(self, body: bytes, signature: str) -> Told:

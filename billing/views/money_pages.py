@@ -213,6 +213,7 @@ def about(tenant: Tenant, request: Request) -> dict[str, Any]:
         "payments": payments.readable_by(request.actor).filter(tenant=tenant).select_related("invoice")[:20],
         "page_obj": Paginator(statements.statement(tenant), 50).get_page(request.GET.get("page")),
         "by_card": providers.chosen().key != "manual" and bool(account.customer),
+        "takes_cards": providers.chosen().key != "manual",
         "may_manage": request.actor.may("budgets.manage"),
         "buy_key": secrets.token_hex(8),
     }
