@@ -50,6 +50,34 @@ def test_a_table_tells_numbers_from_words_and_marks_what_is_missing(tmp_path: Pa
     assert rome.tolist() == [1, 1, 1, 0, 0]
 
 
+def test_a_number_is_also_told_by_how_far_it_has_come_through_each_piece_of_its_range() -> None:
+    values = np.concatenate([np.linspace(0, 199, 1600), np.full(1600, 500)]).astype(np.float32)
+    transform = json.loads(json.dumps(tabular.fit({"a": values})))
+    edges = transform["columns"][0]["edges"]
+    assert edges[0] == 0 and edges[-1] == 500
+    assert sorted(set(edges)) == edges  # half of the rows are equal: pieces without width are left out
+    rows = {"a": np.asarray([0, edges[1] / 2, edges[2], 500, 9999, -9999, np.nan], dtype=np.float32)}
+    encoded = tabular.encode(transform, rows)
+    assert encoded.shape == (7, tabular.width(transform))
+    pieces = encoded[:, 2:]
+    assert pieces[0].tolist() == pieces[5].tolist() == pieces[6].tolist() == [0] * len(edges[1:])
+    assert pieces[1].tolist() == pytest.approx([0.5, *[0] * len(edges[2:])])
+    assert pieces[2].tolist() == pytest.approx([1, 1, *[0] * len(edges[3:])])
+    assert pieces[3].tolist() == pieces[4].tolist() == [1] * len(edges[1:])
+    assert encoded[:, 1].tolist() == [0, 0, 0, 0, 0, 0, 1]
+
+
+def test_a_model_of_before_numbers_came_in_pieces_reads_its_rows_as_it_did() -> None:
+    transform = {"columns": [{"name": "a", "kind": "number", "mean": 1.0, "scale": 2.0}]}
+    assert tabular.width(transform) == 2
+    rows = {"a": np.asarray([3, np.nan], dtype=np.float32)}
+    assert tabular.encode(transform, rows).tolist() == [[1, 0], [0, 1]]
+
+
+def test_few_rows_are_not_cut_in_pieces() -> None:
+    assert tabular.fit({"a": np.arange(350, dtype=np.float32)})["columns"][0]["edges"] == []
+
+
 def test_a_column_with_one_word_among_numbers_holds_words(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,y\n1,x\ninfinite,y\n")
     assert tabular.read(tmp_path, DataSpec(path="t.csv", format="csv", label="y")).inputs["a"].dtype == object

@@ -92,6 +92,19 @@ def test_a_student_is_as_narrow_and_has_learned_nothing() -> None:
     assert torch.equal(small.mean, network.mean)  # what the transform says stays
 
 
+def test_what_stands_beside_the_chain_stays_whole_and_known_in_student_and_narrowed() -> None:
+    network = networks.build(Recipe.TABULAR, COLUMNS, 3, seed=3).eval()
+    with torch.no_grad():
+        network.line.weight.normal_()
+    batch = torch.randn(4, tabular.width(COLUMNS))
+    for small in (shrink(network, 0.25), student(network, 0.25, seed=5)):
+        assert torch.equal(small.line.weight, network.line.weight)
+        with torch.no_grad():
+            small.head[-1].weight.zero_()
+        straight = networks.LINE_PACE * network.line(batch)
+        assert torch.allclose(small.eval()(batch) - small.head[-1].bias, straight, atol=1e-4)
+
+
 class Skips(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -42,11 +42,22 @@ class Joint:
 
 
 def links(network: nn.Module) -> list[Link]:
-    """All layers of the network's Sequentials, in order. Empty when it is not a plain chain."""
-    blocks = [network] if isinstance(network, nn.Sequential) else list(network.children())
+    """All layers of the network's Sequentials, in order. Empty when it is not a plain chain.
+
+    What a network names in BESIDE stands beside the chain: it reads the input and adds to the answer.
+    """
+    apart = beside(network)
+    blocks = [child for name, child in network.named_children() if name not in apart]
+    if isinstance(network, nn.Sequential):
+        blocks = [network]
     if not all(isinstance(block, nn.Sequential) for block in blocks):
         return []
     return [link for block in blocks for link in _unfold(block)]  # type: ignore[arg-type]
+
+
+def beside(network: nn.Module) -> tuple[str, ...]:
+    """Names of the children that are no part of the chain."""
+    return tuple(getattr(network, "BESIDE", ()))
 
 
 def joints(network: nn.Module) -> list[Joint]:

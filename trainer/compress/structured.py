@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.compress import blocks
-from trainer.compress.chain import Joint, Weighted, joints, widths
+from trainer.compress.chain import Joint, Weighted, beside, joints, widths
 
 MIN_WIDTH = 4
 EVEN = {
@@ -41,13 +41,16 @@ def shrink(network: nn.Module, keep: float) -> nn.Module:
 
 
 def student(network: nn.Module, keep: float, *, seed: int) -> nn.Module:
-    """A network of the same kind and `keep` of the width, which has learned nothing yet."""
+    """A network of the same kind and `keep` of the width, whose chain has learned nothing yet."""
     small = shrink(network, keep)
     if blocks.is_reader(small):
         blocks.forget(small, seed=seed)
         return small
     torch.manual_seed(seed)
-    for layer in small.modules():
+    known = beside(small)
+    for name, layer in small.named_modules():
+        if name.split(".")[0] in known:
+            continue
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:

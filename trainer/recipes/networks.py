@@ -16,6 +16,9 @@ from trainer.recipes.towers import TwoTowers
 from trainer.recipes.writer import Writer
 
 TEXT_WIDTH = 32
+LINE_PACE = (
+    5.0  # Adam moves all weights alike: so much quicker the line finds its slope than the layers beside it
+)
 
 
 class Picture(nn.Module):
@@ -94,26 +97,38 @@ class TwoHeads(TextBag):
 
 
 class Table(nn.Module):
-    """Two hidden layers over the scaled and one-hot features."""
+    """A straight line through the features, and two hidden layers beside it for what is not straight.
+
+    Wide and deep (Cheng and others, 2016): on few rows the line says nearly all, and it starts at nothing.
+    """
+
+    BESIDE = ("line",)
 
     def __init__(self, transform: Mapping[str, Any], classes: int) -> None:
         super().__init__()
+        width = tabular.width(transform)
         self.head = nn.Sequential(
-            nn.Linear(tabular.width(transform), 128),
+            nn.Linear(width, 128),
             nn.ReLU(),
-            nn.Dropout(0.1),
+            nn.Dropout(0.4),
             nn.Linear(128, 64),
             nn.ReLU(),
+            nn.Dropout(0.4),
             nn.Linear(64, classes),
         )
         _prepare_for_relu(self)
+        self.line = nn.Linear(width, classes, bias=False)
+        nn.init.zeros_(self.line.weight)
 
     def forward(self, features_BF: Tensor) -> Tensor:
-        return self.head(features_BF)  # type: ignore[no-any-return]
+        return self.head(features_BF) + LINE_PACE * self.line(features_BF)  # type: ignore[no-any-return]
 
 
 class Amount(Table):
-    """A table's network that says one number: it learns the scaled target and ships the unscaled."""
+    """A table's network that says one number: it learns the scaled target and ships the unscaled.
+
+    By the squared error, for that is what R² counts.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -126,12 +141,12 @@ class Amount(Table):
         self.register_buffer("scale", torch.tensor(float(target["scale"])))
 
     def loss(self, scaled_B1: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return functional.smooth_l1_loss(scaled_B1[:, 0], self._scaled(y), reduction="sum")
+        return functional.mse_loss(scaled_B1[:, 0], self._scaled(y), reduction="sum")
 
     def distance(self, scaled_B1: Tensor, taught_B1: Tensor, y: Tensor) -> Tensor:
         """What a student is judged by: mostly its teacher's number, a little the true one."""
         teacher = functional.mse_loss(scaled_B1, taught_B1)
-        return 0.8 * teacher + 0.2 * functional.smooth_l1_loss(scaled_B1[:, 0], self._scaled(y))
+        return 0.8 * teacher + 0.2 * functional.mse_loss(scaled_B1[:, 0], self._scaled(y))
 
     def score(self, scaled_B1: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Against the spread of the training rows, for a batch has none of its own."""

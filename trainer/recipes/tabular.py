@@ -1,4 +1,9 @@
-"""Tabular classification: numbers scaled, words one-hot, missing values marked; types are inferred."""
+"""Tabular classification: numbers scaled and cut in pieces, words one-hot, missing values marked; types are inferred.
+
+A number is given twice: scaled, and as how far it has come through each piece of its column's range, the pieces
+holding about as many rows each (piecewise linear encoding; Gorishniy and others, On embeddings for numerical
+features, 2022). So even the linear part of the network can follow a bend.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,8 @@ __all__ = ["GRAPH_INPUT", "TASK", "batch", "encode", "fit", "read", "signature",
 GRAPH_INPUT = "features"
 RARE_BELOW = 3  # a word seen less often in training is "rare": too few rows to learn from
 MAX_WORDS = 64  # per column; the rest is "rare" too
+PIECES = 8  # of a number's range, at most
+ROWS_A_PIECE = 200  # fewer rows could not say what is different about a piece
 CLIP = 8.0  # standard deviations: one absurd value must not drown a row
 
 
@@ -69,7 +76,11 @@ def batch(encoded: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 def width(transform: Mapping[str, Any]) -> int:
     """How many features one row becomes."""
-    return sum(2 if item["kind"] == "number" else len(item["words"]) + 2 for item in transform["columns"])
+    return sum(map(_width, transform["columns"]))
+
+
+def _width(item: Mapping[str, Any]) -> int:
+    return 2 + len(item.get("edges", ())[1:]) if item["kind"] == "number" else 2 + len(item["words"])
 
 
 def _typed(values: list[str | None]) -> npt.NDArray[np.generic]:
@@ -97,16 +108,31 @@ def _fit_column(name: str, values: npt.NDArray[np.generic]) -> dict[str, Any]:
     there = values[~np.isnan(values.astype(np.float32))].astype(np.float64)
     mean = float(there.mean()) if len(there) else 0.0
     scale = float(there.std()) if len(there) else 0.0
-    return {"name": name, "kind": "number", "mean": mean, "scale": scale if scale > 1e-12 else 1.0}
+    found = {"name": name, "kind": "number", "mean": mean, "scale": scale if scale > 1e-12 else 1.0}
+    return {**found, "edges": _edges(there)}
+
+
+def _edges(there: npt.NDArray[np.float64]) -> list[float]:
+    """Where the pieces of a column's range begin and end; empty where there is nothing to cut."""
+    pieces = min(PIECES, len(there) // ROWS_A_PIECE)
+    if pieces < 2:
+        return []
+    edges = np.unique(np.quantile(there, np.linspace(0, 1, pieces + 1)))
+    return edges.tolist() if len(edges) > 2 else []
 
 
 def _encode_column(item: Mapping[str, Any], values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """A number becomes (scaled, is missing); a word becomes one-hot over (missing, rare, known words...)."""
+    """A number becomes (scaled, is missing, pieces...); a word one-hot over (missing, rare, known words...)."""
     if item["kind"] == "number":
         raw = values.astype(np.float64)
         missing = np.isnan(raw)
         scaled = np.clip((raw - item["mean"]) / item["scale"], -CLIP, CLIP)
-        return np.stack([np.where(missing, 0.0, scaled), missing], axis=1).astype(np.float32)
+        plain = np.stack([np.where(missing, 0.0, scaled), missing], axis=1)
+        edges = np.asarray(item.get("edges", ()))
+        if len(edges) < 2:  # nothing to cut, or a model of before there were pieces
+            return plain.astype(np.float32)
+        come = np.clip((raw[:, None] - edges[:-1]) / np.diff(edges), 0.0, 1.0)
+        return np.concatenate([plain, np.where(missing[:, None], 0.0, come)], axis=1).astype(np.float32)
     place = {word: index + 2 for index, word in enumerate(item["words"])}
     one_hot = np.zeros((len(values), len(item["words"]) + 2), dtype=np.float32)
     for row, value in enumerate(values):
