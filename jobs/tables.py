@@ -134,12 +134,6 @@ def header(record: list[str]) -> list[str]:
             "no_header",
             _("The first row holds only numbers. Put a row with the column names on top."),
         )
-    if len(names) < 2:
-        _refuse(
-            "one_column",
-            _("There is only the column “%(name)s”. Two are needed: something to learn from, and its label."),
-            name=names[0][:80],
-        )
     if len(names) > MAX_COLUMNS:
         _refuse("too_many_columns", _("There are more than %(most)s columns."), most=MAX_COLUMNS)
     for place, name in enumerate(names, start=1):

@@ -181,7 +181,7 @@ def _inspect_table(file: IO[bytes], kind: DatasetFormat, encoding: str) -> tuple
             )
     problems.judge()
     columns = table.columns()
-    if len(columns) < 2:
+    if len(columns) == 1 and columns[0]["type"] != "text":  # texts alone are what a language model learns
         _refuse(
             "one_column",
             _("There is only the column “%(name)s”. Two are needed: something to learn from, and its label.")

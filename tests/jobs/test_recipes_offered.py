@@ -12,15 +12,17 @@ from billing import seed
 from jobs import compute
 from jobs.forms_columns import RECIPES, likely
 from jobs.models import DatasetVersion, Job
-from jobs.services import dispatch
+from jobs.services import datasets, dispatch
 from jobs.services.tries import _shown
 from jobs.specs import JobSpec
 from jobs.words import QUALITIES, quality_label
 from jobs.words import RECIPES as LABELS
 from tenants.errors import Invalid
+from tests.jobs.factories_datasets import make_dataset
 from tests.jobs.factories_jobs import FakeCompute, make_version
 from tests.jobs.test_jobs_pages import posted
-from trainer.contract import NEEDS, Quality, Recipe, RunSpec, usual
+from trainer.contract import NEEDS, DataSpec, Quality, Recipe, RunSpec, usual
+from trainer.data import read_table
 
 SHOP = {
     "columns": [
@@ -213,3 +215,28 @@ def test_no_column_looks_chosen_that_nobody_chose(browser_of, ben, tenant):
     user = html.split('name="user"')[1].split("</select>")[0]
     assert 'value="" selected' in user
     assert "Choose a column" in user
+
+
+@pytest.mark.parametrize(
+    ("content", "file_name"),
+    [
+        (b"page\n" + b"".join(b'"Chapter %d, and what it says."\n' % n for n in range(20)), "book.csv"),
+        (b"".join(b'{"page": "Chapter %d"}\n' % n for n in range(20)), "book.jsonl"),
+    ],
+)
+def test_texts_alone_are_enough_for_a_language_model(as_ana, tmp_path, content, file_name):
+    version = make_dataset(as_ana, content=content, file_name=file_name)
+    assert [column["name"] for column in version.profile["columns"]] == ["page"]
+    spec = JobSpec.parse(
+        as_ana,
+        {
+            "name": "Writer",
+            "recipe": "language-model",
+            "dataset": version.public_id,
+            "columns": {"text": "page"},
+        },
+    )
+    assert spec.columns.text == "page"
+    laid_out = datasets.materialize(version, tmp_path)
+    rows, _places = read_table(tmp_path, DataSpec(**laid_out, text="page"))
+    assert [(text or "").split(",")[0] for text in rows["page"]] == [f"Chapter {n}" for n in range(20)]
