@@ -14,19 +14,18 @@ never computes, for threads of a pool do not survive a fork. Only the standard l
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import select
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import Any, NoReturn
+
+from trainer import forking
 
 GRACE_S = 5.0  # for the peers of a rank that failed: rank 0 still has to tell the first cause
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -98,8 +97,7 @@ def _import_all() -> None:
         raise RuntimeError("CUDA was started in the warm parent: no forked process could use it.")
     if threading.active_count() > 1:
         raise RuntimeError("A thread runs in the warm parent: a fork would leave its locks taken.")
-    gc.collect()
-    gc.freeze()  # so that the collector of a child does not copy every page
+    forking.settle()
 
 
 def _take_away_the_dead() -> None:
@@ -109,30 +107,22 @@ def _take_away_the_dead() -> None:
 
 
 def _be_agent(connection: socket.socket) -> NoReturn:
-    code = 1
-    try:
+    def work() -> int:
         os.setsid()
         order = _read_order(connection)
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        os.chdir(order["folder"])
-        tempfile.tempdir = None  # it was looked up in the parent's environment
-        code = _watch(connection, _fork_ranks(connection, order))
-    except BaseException:
-        traceback.print_exc()
-    finally:
+        forking.step_into(order)
+        return _watch(connection, _fork_ranks(connection, order))
+
+    def tell(code: int) -> None:
         with contextlib.suppress(OSError):
             connection.sendall(str(code).encode())
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+
+    forking.end_with(work, tell)
 
 
 def _read_order(connection: socket.socket) -> dict[str, Any]:
     head, files, _, _ = socket.recv_fds(connection, 10, 2)
-    for ours, theirs in zip((1, 2), files, strict=True):
-        os.dup2(theirs, ours)
-        os.close(theirs)
+    forking.lend(dict(zip((1, 2), files, strict=True)))
     length = int(head)
     if length > _MOST:
         raise ValueError(f"an order of {length} bytes is too long")
@@ -173,23 +163,16 @@ def _fork_ranks(connection: socket.socket, order: dict[str, Any]) -> dict[int, i
 
 
 def _be_rank(order: dict[str, Any]) -> NoReturn:
-    code = 1
-    try:
+    def work() -> int:
         import torch
 
         from trainer.__main__ import main
 
         # read when the library was loaded, so in the parent; a number set since then must be told
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        code = main([order["phase"], order["spec"]])
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        return main([order["phase"], order["spec"]])
+
+    forking.end_with(work)
 
 
 def _watch(connection: socket.socket, ranks: dict[int, int]) -> int:

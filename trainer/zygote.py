@@ -13,7 +13,6 @@ No session is opened in here, for its threads would not survive a fork, and noth
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import select
@@ -23,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from trainer import forking
 from trainer.control import die_with_parent
 
 MOST = 64 * 1024  # bytes of an order
@@ -34,8 +34,7 @@ def run(fd: int) -> int:
     # imported here and not above: a worker's first line of this file must not cost the import twice
     from trainer import serve
 
-    gc.collect()
-    gc.freeze()  # so that the collector of a worker does not copy every page
+    forking.settle()
     wake_in, wake_out = os.pipe()
     os.set_blocking(wake_out, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -85,27 +84,15 @@ def _tell_of_the_dead(told: dict[int, int]) -> None:
 
 
 def _be_worker(serve: Any, order: dict[str, Any], out: int, err: int) -> NoReturn:
-    code = 1
-    try:
+    def work() -> int:
         os.setsid()  # a Ctrl-C in the terminal is for the keeper, which drains
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for theirs, ours in ((nothing, 0), (out, 1), (err, 2)):
-            os.dup2(theirs, ours)
-            os.close(theirs)
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        os.chdir(order["folder"])
-        code = int(serve(Path(order["config"])))
-    except BaseException:
-        import traceback
+        forking.lend({0: os.open(os.devnull, os.O_RDONLY), 1: out, 2: err})
+        forking.step_into(order)
+        return int(serve(Path(order["config"])))
 
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    forking.end_with(work)
 
 
 if __name__ == "__main__":
