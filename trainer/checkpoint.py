@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from trainer.contract import SAFETENSORS_FILE, RunSpec
-from trainer.files import sync_folder, write_durably
+from trainer.files import replace_atomically, sync_folder, write_durably
 
 OPTIMIZER_FILE = "optimizer.pt"
 STATE_FILE = "state.json"  # written last; holds the checksums of the other two
@@ -176,14 +176,22 @@ def load_best(root: Path, spec: RunSpec, warn: Callable[[str], None]) -> Checkpo
     return None
 
 
-def last_good_step(root: Path, spec: RunSpec) -> int | None:
-    """The step of the newest whole checkpoint whose weights are all numbers; None when there is none."""
+def last_good(root: Path, spec: RunSpec) -> Checkpoint | None:
+    """The newest whole checkpoint whose weights are all numbers; None when there is none."""
     for folder in _newest_first(root):
         with contextlib.suppress(Unusable):
             found = _load(folder, spec)
             if all(bool(torch.isfinite(value).all()) for value in found.weights.values()):
-                return found.step
+                return found
     return None
+
+
+def keep_weights(found: Checkpoint, path: Path, about: Mapping[str, str]) -> None:
+    """Write the weights of a checkpoint as one safetensors file whose header says what they are."""
+    path.parent.mkdir(exist_ok=True)
+    weights = {name: value.contiguous() for name, value in found.weights.items()}
+    header = {**about, "step": str(found.step)}
+    replace_atomically(path, safetensors.torch.save(weights, metadata=header))
 
 
 def clear_leftovers(root: Path) -> None:

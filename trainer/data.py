@@ -41,7 +41,13 @@ class Rows:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     train: Indices
-    holdout: Indices
+    holdout: Indices  # never trained on: what the model is judged by
+    watched: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # say when to stop training
+
+    @property
+    def seen_meanwhile(self) -> Indices:
+        """The rows that training is measured on after each epoch."""
+        return self.watched if len(self.watched) else self.holdout
 
 
 def take(inputs: Mapping[str, npt.NDArray[np.generic]], rows: Indices) -> Columns:

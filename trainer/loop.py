@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
-import random
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainer import checkpoint, optim
-from trainer.contract import CHECKPOINTS_DIR, SAFETENSORS_FILE, Failure, Precision, TrainingSpec
+from trainer.contract import (
+    CHECKPOINTS_DIR,
+    LAST_GOOD_FILE,
+    RESULT_DIR,
+    SAFETENSORS_FILE,
+    Failure,
+    TrainingSpec,
+)
 from trainer.data import Indices, Position, global_batches, pieces_of_a_step, shard, steps_per_epoch
 from trainer.distributed import Gang, from_leader, rank_from_environment, sum_over_ranks, wrap
 from trainer.events import EVERY_STEP_BELOW
@@ -32,7 +36,8 @@ from trainer.failures import (
     leave_now,
 )
 from trainer.prepare import Prepared, Run
-from trainer.recipes.outcomes import answers_of, loss_of, score_of
+from trainer.recipes.outcomes import loss_of, score_of
+from trainer.stepper import Stepper, usable_precision
 from trainer.stopping import Stopping
 from trainer.watchdog import FIRST_STEP_S, Watchdog
 
@@ -45,72 +50,6 @@ FIRST_COMPILE_S = 900.0
 def train(run: Run, prepared: Prepared, network: nn.Module, gang: Gang) -> int:
     """Train from the newest checkpoint to the last epoch; returns the number of steps."""
     return Training(run, prepared, network, gang).go()
-
-
-@dataclass(slots=True, kw_only=True)
-class Stepper:
-    """Forward, backward, update: one optimizer step over this rank's part of a global batch."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    prepared: Prepared
-    gang: Gang
-    precision: Precision
-    seed: int
-    pieces: int = 0  # of a global batch; 0: one for each rank
-    clip_norm: float | None = None
-    scaler: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        half = self.precision is Precision.FP16 and self.gang.device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(self.gang.device.type, enabled=half)
-
-    def step(self, rows: Indices, number: int) -> Tensor:
-        """Returns this rank's share of the batch's mean loss, still on the device."""
-        pieces = self.pieces or self.gang.world
-        mine = range(self.gang.rank, pieces, self.gang.world)
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), dtype=torch.float64, device=self.gang.device)
-        for piece in mine:
-            # the ranks exchange gradients once, with the last piece
-            wait = self.gang.together and piece != mine[-1]
-            with self.network.no_sync() if wait else contextlib.nullcontext():  # type: ignore[operator]
-                total += self.learn(rows, number, piece, pieces)
-        self.scaler.unscale_(self.optimizer)
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return total
-
-    def learn(self, rows: Indices, number: int, piece: int, pieces: int) -> Tensor:
-        """Add the gradients of one piece of the batch; returns its share of the loss."""
-        roll_dice(self.seed, number, piece)
-        mine = shard(rows, rank=piece, world=pieces)
-        idle = len(mine) == 0  # the last batch may have fewer rows than there are pieces
-        x, y = self.prepared.tensors(rows[:1] if idle else mine, self.gang.device)
-        with autocast(self.gang.device, self.precision):
-            logits_BC = self.network(x)
-        whole = loss_of(self.network, logits_BC.float(), x, y)
-        share = 0.0 if idle else 1.0 / len(rows)
-        # DDP divides by the number of ranks; the batch's mean wants the plain sum
-        self.scaler.scale(whole * (share * self.gang.world)).backward()
-        return whole.detach() * share
-
-
-def roll_dice(seed: int, number: int, piece: int) -> None:
-    """Set every source of chance by seed, step and piece of the batch.
-
-    So no rank carries a random state from one step to the next: after a restart, and on another number of
-    ranks, each piece of each batch meets the same dropout again.
-    """
-    mixed = seed + 1_000_003 * (number + 1) + 7919 * piece
-    # not torch.manual_seed: without a GPU in use it notes each call with its stack, 0.1 ms a time, and keeps it
-    torch.default_generator.manual_seed(mixed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed(mixed)
-    random.seed(mixed)
-    np.random.seed(mixed % 2**32)
 
 
 class Training:
@@ -237,20 +176,31 @@ class Training:
         return stop, round(said[2])
 
     def diverged(self, loss: float, at: int) -> Diverged:
+        """What to say of a loss that is no number; the newest weights that are numbers stay as a result."""
+        spec, folder = self.run.spec, self.run.folder
         with contextlib.suppress(OSError):
             self.saver.wait()
-        good = checkpoint.last_good_step(self.run.folder / CHECKPOINTS_DIR, self.run.spec)
-        last = (
-            "No checkpoint was written before." if good is None else f"The last good checkpoint: step {good}."
-        )
+        good = checkpoint.last_good(folder / CHECKPOINTS_DIR, spec)
+        if good is not None and self.gang.leads:
+            about = {
+                "recipe": str(spec.recipe),
+                "classes": json.dumps(self.prepared.classes),
+                "transform": json.dumps(self.prepared.transform),
+            }
+            with contextlib.suppress(OSError):  # without room for them, the reason is still the loss
+                checkpoint.keep_weights(good, folder / RESULT_DIR / LAST_GOOD_FILE, about)
+        last = "No checkpoint was written before."
+        if good is not None:
+            last = f"The last good checkpoint: step {good.step}."
         return Diverged(
             f"The loss became {loss} at step {at} of {self.total}: try a smaller learning_rate than "
-            f"{self.run.spec.hyperparameters.learning_rate:g}, or look for extreme values. {last}"
+            f"{spec.hyperparameters.learning_rate:g}, or look for extreme values. {last}"
         )
 
     def validate(self, step: int) -> float | None:
-        """Measure the held-out rows; returns the quality to keep checkpoints and to stop by, more is better."""
-        mine = shard(self.prepared.split.holdout, rank=self.gang.rank, world=self.gang.world)
+        """Measure rows not learned from; returns the quality to keep checkpoints and to stop by, more is better."""
+        seen = self.prepared.split.seen_meanwhile
+        mine = shard(seen, rank=self.gang.rank, world=self.gang.world)
         totals = torch.zeros(2, dtype=torch.float64, device=self.gang.device)
         size = max(64, self.run.spec.hyperparameters.batch_size)
         self.network.eval()
@@ -262,7 +212,7 @@ class Training:
                 totals[1] += score_of(self.network, logits_BC, x, y)
                 self.watchdog.beat()
         self.network.train()
-        loss, right = (sum_over_ranks(totals, self.gang) / len(self.prepared.split.holdout)).tolist()
+        loss, right = (sum_over_ranks(totals, self.gang) / len(seen)).tolist()
         self.run.events.metric("val/loss", loss, step=step)
         self.run.events.metric(f"val/{self.prepared.recipe.TASK.quality}", right, step=step)
         accuracy = self.how.early_stopping is not None and self.how.early_stopping.metric == "val/accuracy"
@@ -384,29 +334,3 @@ def give_up(run: Run, text: str, trace: str) -> None:
         time.sleep(GRACE_FOR_RANK_0_S)
         leave_note(run.folder, rank, Failure.STALLED, text, trace)
     leave_now(exit_code(Failure.STALLED))
-
-
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    if precision is Precision.FP32:
-        return contextlib.nullcontext()
-    kind = torch.bfloat16 if precision is Precision.BF16 else torch.float16
-    return torch.autocast(device.type, dtype=kind)
-
-
-def usable_precision(run: Run, gang: Gang) -> Precision:
-    """fp16 needs a GPU; elsewhere fp32 is what trains."""
-    asked = run.spec.resources.precision
-    return Precision.FP32 if asked is Precision.FP16 and gang.device.type == "cpu" else asked
-
-
-def probabilities(
-    network: nn.Module, prepared: Prepared, rows: Indices, device: torch.device
-) -> np.ndarray[Any, Any]:
-    """What torch itself answers for these rows: the yardstick for every exported file."""
-    network.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), 256):
-            x, _ = prepared.tensors(rows[start : start + 256], device)
-            parts.append(answers_of(network, network(x).float()).cpu().numpy())
-    return np.concatenate(parts)

@@ -25,12 +25,13 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer import optim
-from trainer.contract import EVENTS_FILE, RESULT_DIR, Exit
-from trainer.control import Control, die_with_parent
+from trainer.contract import RESULT_DIR
+from trainer.control import Control
 from trainer.data import epoch_order
 from trainer.events import Events
-from trainer.failures import BadData, Cancelled, Diverged, Preempted, exit_code, explain
+from trainer.failures import BadData, Diverged
 from trainer.files import replace_atomically
+from trainer.guard import Stage, guarded
 from trainer.reading import BadSpec, build, require
 
 IGNORED = -100
@@ -86,28 +87,12 @@ class Chat:
 
 def tune(path: Path) -> int:
     """Run the whole of it; returns an exit code, as the other commands do."""
-    die_with_parent()
-    folder = path.resolve().parent
-    control = Control(folder / "control.json")
-    control.listen()
-    events = Events(folder / EVENTS_FILE)
-    try:
-        events.state("starting")
-        _tune(folder, LoraSpec.from_json(path.read_text(encoding="utf-8")), events, control)
-        events.state("done")
-    except Cancelled:
-        events.state("cancelled")
-        return Exit.CANCELLED
-    except Preempted:
-        events.state("preempted")
-        return Exit.PREEMPTED
-    except Exception as error:
-        reason, text = explain(error)
-        events.error(reason, text, "")
-        return exit_code(reason)
-    finally:
-        events.close()
-    return Exit.OK
+    return guarded(path, _act)
+
+
+def _act(stage: Stage) -> None:
+    _tune(stage.folder, LoraSpec.from_json(stage.read()), stage.events, stage.control)
+    stage.events.state("done")
 
 
 def _tune(folder: Path, spec: LoraSpec, events: Events, control: Control) -> None:

@@ -18,6 +18,9 @@ from trainer.data import Indices, Rows, Split, contradictions, take, without_dou
 from trainer.events import Events
 from trainer.recipes import Recipe as RecipeModule
 from trainer.recipes import recipe
+from trainer.tasks import Classification
+
+WATCHED = 0.1  # of the training rows, where early stopping asks for them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,8 @@ def prepare(run: Run) -> Prepared:
     if task.learns is Learns.CLASS:
         _warn_of_labels(run, rows)
     parts = task.split(rows, holdout=spec.hyperparameters.holdout, seed=spec.hyperparameters.seed)
+    if spec.training.early_stopping is not None:
+        parts = _set_aside(run, task, rows, parts)
     transform = learn(module, rows, parts.train)
     classes = task.classes(rows, transform)
     labels = task.targets(rows, classes, transform)
@@ -98,6 +103,14 @@ def learn(module: RecipeModule, rows: Rows, train: Indices) -> dict[str, Any]:
     own = getattr(module, "learn", None)
     found: dict[str, Any] = own(rows, train) if own else module.fit(take(rows.inputs, train))
     return found
+
+
+def _set_aside(run: Run, task: Classification, rows: Rows, parts: Split) -> Split:
+    """Some of the training rows say when to stop: chosen by the held-out rows, a model would look too good there."""
+    seed = run.spec.hyperparameters.seed + 1
+    inner = task.split(rows.take(parts.train), holdout=WATCHED, seed=seed)
+    run.events.log(f"{len(inner.holdout)} rows are set aside to tell when to stop.")
+    return Split(train=parts.train[inner.train], holdout=parts.holdout, watched=parts.train[inner.holdout])
 
 
 def _warn_of_labels(run: Run, rows: Rows) -> None:

@@ -38,9 +38,10 @@ from trainer.contract import (
 from trainer.data import Indices, Position, steps_per_epoch
 from trainer.distributed import Gang
 from trainer.files import replace_atomically
-from trainer.loop import Stepper, Training, roll_dice
+from trainer.loop import Training
 from trainer.prepare import Prepared, Run
 from trainer.recipes.outcomes import loss_of
+from trainer.stepper import Stepper, roll_dice
 
 SECRET_FILE = "privacy.secret"
 MOST_NUMBERS = 32_000_000  # of gradients held at once: rows are taken in pieces that fit

@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from tests.trainer.helpers import engine, events, losses
 from tests.trainer.test_resume import OFTEN, numbers_run, said, weights
-from trainer.checkpoint import last_good_step, load_newest, save_checkpoint
-from trainer.contract import CHECKPOINTS_DIR, EventKind, Failure, RunSpec, TrainingSpec
+from trainer.checkpoint import last_good, load_newest, save_checkpoint
+from trainer.contract import (
+    CHECKPOINTS_DIR,
+    LAST_GOOD_FILE,
+    RESULT_DIR,
+    EventKind,
+    Failure,
+    RunSpec,
+    TrainingSpec,
+)
+from trainer.recipes import networks
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_that_diverges_names_the_last_checkpoint_whose_weights_are_numbers(tmp_path: Path) -> None:
+def test_a_run_that_diverges_keeps_the_last_weights_that_are_numbers(tmp_path: Path) -> None:
     how = TrainingSpec(checkpoint_every_steps=1, keep_checkpoints=50, schedule="constant", warmup_steps=0)
     spec = numbers_run(tmp_path, how, optimizer="sgd", learning_rate=1e12, epochs=20)
     assert engine(spec, "train").returncode != 0
     (error,) = events(spec, EventKind.ERROR)
     assert error.data["reason"] == Failure.DIVERGED
-    told = RunSpec.from_json(spec.read_text())
-    good = last_good_step(tmp_path / CHECKPOINTS_DIR, told)
-    last = "No checkpoint was written before." if good is None else f"The last good checkpoint: step {good}."
-    assert error.data["text"].endswith(last)
     assert "try a smaller learning_rate than 1e+12" in error.data["text"]
+    told = RunSpec.from_json(spec.read_text())
+    good = last_good(tmp_path / CHECKPOINTS_DIR, told)
+    assert good is not None, "the first steps of this run are numbers still"
+    assert error.data["text"].endswith(f"The last good checkpoint: step {good.step}.")
+    with safe_open(tmp_path / RESULT_DIR / LAST_GOOD_FILE, framework="np") as kept:
+        header = kept.metadata()
+        weights_kept = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118  it is no dict
+    assert (header["step"], header["recipe"]) == (str(good.step), told.recipe)
+    assert all(np.isfinite(value).all() for value in weights_kept.values())
+    network = networks.build(
+        told.recipe, json.loads(header["transform"]), len(json.loads(header["classes"])), seed=1
+    )
+    assert {name: value.shape for name, value in weights_kept.items()} == {
+        name: tuple(value.shape) for name, value in network.state_dict().items()
+    }
+
+
+def test_a_run_that_diverges_at_once_has_no_weights_to_keep(tmp_path: Path) -> None:
+    how = TrainingSpec(checkpoint_every_s=1e6, schedule="constant", warmup_steps=0)
+    spec = numbers_run(tmp_path, how, optimizer="sgd", learning_rate=1e30, epochs=2)
+    assert engine(spec, "train").returncode != 0
+    (error,) = events(spec, EventKind.ERROR)
+    assert error.data["text"].endswith("No checkpoint was written before.")
+    assert not (tmp_path / RESULT_DIR / LAST_GOOD_FILE).exists()
 
 
 def test_a_checkpoint_of_weights_that_are_no_numbers_is_not_called_good(tmp_path: Path) -> None:
@@ -36,11 +67,12 @@ def test_a_checkpoint_of_weights_that_are_no_numbers_is_not_called_good(tmp_path
     told = RunSpec.from_json(numbers_run(tmp_path).read_text())
     told = replace(told, training=replace(told.training, keep_checkpoints=5))
     root = tmp_path / CHECKPOINTS_DIR
-    assert last_good_step(root, told) is None
+    assert last_good(root, told) is None
     for step, value in ((3, 1.0), (5, 2.0), (7, np.inf), (9, np.nan)):
         weights = {"w": torch.full((2,), value)}
         save_checkpoint(root, step=step, weights=weights, optimizer={}, spec=told, world=1)
-    assert last_good_step(root, told) == 5
+    good = last_good(root, told)
+    assert good is not None and good.step == 5
     newest = load_newest(root, told, pytest.fail)
     assert newest is not None and newest.step == 9
 

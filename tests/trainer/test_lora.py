@@ -165,6 +165,17 @@ def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
     assert "Pickled weights are never loaded" in error.data["text"]
 
 
+def test_a_spec_that_cannot_be_read_ends_as_it_does_for_every_run(tmp_path: Path) -> None:
+    spec = tmp_path / "lora.json"
+    spec.write_bytes(b"\xff\xfe")
+    done = engine(spec, "lora")
+    assert done.returncode == Exit.BAD_SPEC
+    (error,) = events(spec, EventKind.ERROR)
+    assert "lora.json cannot be read" in error.data["text"]
+    assert "BadSpec" in error.data["traceback"] and "BadSpec" in done.stderr
+    assert not (tmp_path / "result").exists()
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("base", "../base"), ("out", "both"), ("rank", 0), ("holdout", 1.0), ("colour", "red")],

@@ -13,16 +13,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import trainer
 from trainer.bundle import open_bundle
 from trainer.contract import Eager
+from trainer.data import Indices, batches
 from trainer.export import Shipped
 from trainer.prepare import Prepared, Run
+from trainer.recipes.outcomes import answers_of
 
 ROUNDS, CALLS, BUDGET_S = 7, 30, 3.0
+
+
+def probabilities(
+    network: nn.Module, prepared: Prepared, rows: Indices, device: torch.device
+) -> np.ndarray[Any, Any]:
+    """What torch itself answers for these rows: the yardstick for every exported file."""
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for some in batches(rows, 256):
+            x, _ = prepared.tensors(some, device)
+            parts.append(answers_of(network, network(x).float()).cpu().numpy())
+    return np.concatenate(parts)
 
 
 def measure_files(run: Run, folders: list[Path], holdout: Path) -> dict[str, Any]:

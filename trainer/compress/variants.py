@@ -17,7 +17,7 @@ from trainer import gauges, optim
 from trainer.bundle import write_bundle
 from trainer.compress import gate, search
 from trainer.compress.combine import combinations
-from trainer.compress.measuring import measure_files, time_eager
+from trainer.compress.measuring import measure_files, probabilities, time_eager
 from trainer.compress.prune import apply_masks, prune_by_magnitude, sparsity_of
 from trainer.compress.quantize import quantize_int8
 from trainer.compress.weights import pack_weights
@@ -38,8 +38,8 @@ from trainer.evaluate import save_holdout
 from trainer.export import export_initializers, export_network
 from trainer.failures import Cancelled, Preempted
 from trainer.files import replace_atomically
-from trainer.loop import Stepper, probabilities, usable_precision
 from trainer.prepare import Prepared, Run
+from trainer.stepper import Stepper, usable_precision
 
 CALIBRATION_ROWS = 256
 FEWER_BITS = (Method.INT8, Method.WEIGHTS8, Method.WEIGHTS4)
