@@ -25,8 +25,6 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainer import forking
-
 GRACE_S = 5.0  # for the peers of a rank that failed: rank 0 still has to tell the first cause
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MOST = 1 << 20
@@ -90,7 +88,7 @@ def _import_all() -> None:
     import torch.distributed
     import torch.nn.parallel
 
-    from trainer import __main__, engine
+    from trainer import __main__, engine, forking
 
     assert numpy and torch and engine and __main__
     if torch.cuda.is_initialized():
@@ -107,6 +105,8 @@ def _take_away_the_dead() -> None:
 
 
 def _be_agent(connection: socket.socket) -> NoReturn:
+    from trainer import forking  # not at the top: `run` is started by path, where no package is found
+
     def work() -> int:
         os.setsid()
         order = _read_order(connection)
@@ -121,6 +121,8 @@ def _be_agent(connection: socket.socket) -> NoReturn:
 
 
 def _read_order(connection: socket.socket) -> dict[str, Any]:
+    from trainer import forking
+
     head, files, _, _ = socket.recv_fds(connection, 10, 2)
     forking.lend(dict(zip((1, 2), files, strict=True)))
     length = int(head)
@@ -163,6 +165,8 @@ def _fork_ranks(connection: socket.socket, order: dict[str, Any]) -> dict[int, i
 
 
 def _be_rank(order: dict[str, Any]) -> NoReturn:
+    from trainer import forking
+
     def work() -> int:
         import torch
 
