@@ -25,7 +25,7 @@ from django.db.models.functions import Now
 
 from jobs.compute import Gang, Handle, backend
 from jobs.models import Attempt, Job, ModelVersion
-from jobs.services import datasets, endpoints, predictions, progress, registry, shutdown
+from jobs.services import datasets, endpoints, last_good, predictions, progress, registry, shutdown
 from jobs.services.jobs import ask_to_stop, end_job, requeue_job
 from jobs.services.lease import LeaseKeeper
 from jobs.services.outcome import LastWords, Outcome, decide_outcome, log_tail
@@ -239,6 +239,8 @@ class _Run:
         )
         if outcome.status is JobStatus.SUCCEEDED:
             outcome = self.keep_result(outcome, result)
+        elif outcome.reason is Reason.DIVERGED:
+            self.keep_weights(result)
         elif outcome.status is JobStatus.FAILED and not self.words.reason and tail:
             self.say("error", tail)
         elif outcome.reason is Reason.KILLED and not self.words.reason:
@@ -257,6 +259,13 @@ class _Run:
         if slug := self.job.spec.get("publish_to"):
             self.publish(version, slug)
         return outcome
+
+    def keep_weights(self, result: Path) -> None:
+        """The newest weights that were numbers; without room for them, the reason is still the loss."""
+        try:
+            last_good.keep_last_good(self.job, result_dir=result)
+        except (DiskFull, OSError) as error:
+            self.say("warning", f"The last good weights could not be kept: {error}")
 
     def publish(self, version: ModelVersion, slug: str) -> None:
         """With the rights its submitter has today; a refusal is told and costs the job nothing."""
