@@ -16,8 +16,9 @@ from trainer.recipes.towers import TwoTowers
 from trainer.recipes.writer import Writer
 
 TEXT_WIDTH = 32
-HIDDEN, SMOOTHING = 0.3, 0.1  # n-grams out of sight, and doubt in every answer, where texts are few
-LINE_PACE = 5.0  # Adam moves all weights alike: so a line finds its slope before the layers beside it bend
+LINE_PACE = (
+    5.0  # Adam moves all weights alike: so much quicker the line finds its slope than the layers beside it
+)
 
 
 class Picture(nn.Module):
@@ -77,19 +78,7 @@ class TextBag(nn.Module):
         return self.head(vectors_BLD.sum(dim=1) / count_B1.sqrt())  # type: ignore[no-any-return]
 
 
-class FewTexts(TextBag):
-    """A bag for hundreds of texts: in training a part of the n-grams is hidden, and no answer is wanted for sure."""
-
-    def forward(self, ids_BL: Tensor) -> Tensor:
-        if self.training:
-            ids_BL = torch.where(torch.rand(ids_BL.shape, device=ids_BL.device) < HIDDEN, 0, ids_BL)
-        return super().forward(ids_BL)
-
-    def loss(self, logits_BC: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return functional.cross_entropy(logits_BC, y, reduction="sum", label_smoothing=SMOOTHING)
-
-
-class TwoHeads(FewTexts):
+class TwoHeads(TextBag):
     """A bag with two answers: what the last layer says of each is added up to one logit for every pair."""
 
     pairs: Tensor
@@ -177,7 +166,7 @@ _NETWORKS: dict[Recipe, type[nn.Module]] = {
     Recipe.READER: Reader,
     Recipe.TABULAR: Table,
     Recipe.REGRESSION: Amount,
-    Recipe.INTENT: FewTexts,
+    Recipe.INTENT: TextBag,
     Recipe.SENTIMENT: TwoHeads,
     Recipe.RECOMMEND: TwoTowers,
     Recipe.LANGUAGE: Writer,
