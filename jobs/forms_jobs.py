@@ -7,18 +7,17 @@ from typing import Any
 
 from django import forms
 from django.db.models import Exists, OuterRef, QuerySet
-from django.forms.utils import ErrorDict
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from jobs import spec_labels
 from jobs.forms_columns import RECIPES, ColumnFields
+from jobs.forms_spec import SpecForm
 from jobs.forms_training import TrainingFields, initial_training
 from jobs.models import DatasetVersion
 from jobs.spec_data import FITS, column_names, lookup
 from jobs.states import JobStatus
 from tenants.actor import Actor
-from tenants.errors import Refused
 from trainer.contract import (
     OPTIMIZERS,
     CompressionSpec,
@@ -56,7 +55,7 @@ POINTERS = {
 }
 
 
-class JobForm(ColumnFields, TrainingFields):
+class JobForm(ColumnFields, TrainingFields, SpecForm):
     name = forms.CharField(label=_("Name"), max_length=120)
     recipe = forms.ChoiceField(
         label=_("Recipe"), choices=[(one[0], one[1]) for one in RECIPES], widget=forms.RadioSelect
@@ -203,17 +202,6 @@ class JobForm(ColumnFields, TrainingFields):
             "publish_to": said["publish_to"] or None,
             "labels": dict(spec_labels.split(said["labels"])),
         }  # fmt: skip
-
-    def forget_errors(self) -> None:
-        """Show what is filled in without judging it yet."""
-        self._errors = ErrorDict()
-
-    def add_refusal(self, refusal: Refused) -> None:
-        """Show each fault at the field it speaks of."""
-        for fault in refusal.faults:
-            self.add_error(self._field_of(fault.pointer), fault.detail)
-        if not refusal.faults:
-            self.add_error(None, refusal.detail)
 
     def _field_of(self, pointer: str) -> str | None:
         for start, field in POINTERS.items():

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
 from jobs import spec_labels
 from jobs.forms_endpoints import offer_versions
 from jobs.forms_jobs import MOST_OFFERED, newest_versions
+from jobs.forms_spec import SpecForm
 from jobs.models import DatasetVersion, ModelVersion
 from jobs.spec_data import FITS, column_names, lookup
 from jobs.specs_predictions import find_columns, takes_pictures
 from tenants.actor import Actor
-from tenants.errors import Refused
 from trainer.contract import Recipe
 
 SHOWN_INPUTS = 4  # of a model that takes no more, every input is shown; else only those no column fits
@@ -30,7 +29,7 @@ POINTERS = {
 }
 
 
-class PredictionForm(forms.Form):
+class PredictionForm(SpecForm):
     """Which model, over which data, and which column is what."""
 
     model_version = forms.ChoiceField(label=_("Model version"))
@@ -87,17 +86,6 @@ class PredictionForm(forms.Form):
             },
             "labels": dict(spec_labels.split(said["labels"])),
         }
-
-    def forget_errors(self) -> None:
-        """Show what is filled in without judging it yet."""
-        self._errors = ErrorDict()
-
-    def add_refusal(self, refusal: Refused) -> None:
-        """Show each fault at the field it speaks of."""
-        for fault in refusal.faults:
-            self.add_error(self._field_of(fault.pointer), fault.detail)
-        if not refusal.faults:
-            self.add_error(None, refusal.detail)
 
     def _field_of(self, pointer: str) -> str | None:
         for start, field in POINTERS.items():

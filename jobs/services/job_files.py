@@ -1,9 +1,10 @@
-"""Files that jobs left: read, made a dataset of, and removed."""
+"""Files that jobs left: stored, read, made a dataset of, and removed."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from django.core.files.base import File
 from django.db import transaction
@@ -15,7 +16,27 @@ from jobs.services import datasets
 from tenants import audit
 from tenants.actor import Actor
 from tenants.errors import Conflict
+from tenants.models.base import new_public_id
 from tenants.permissions import require
+
+
+def prepare_file(job: Job, name: str) -> JobFile:
+    """The row of a file of this job, not saved yet."""
+    public_id = new_public_id("file")
+    key = f"tenants/{job.tenant.public_id}/jobs/{job.public_id}/{public_id}"
+    return JobFile(public_id=public_id, tenant=job.tenant, job=job, name=name, storage_key=key)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a run left this file itself: a link would let it hand out a file of this machine."""
+    return path.is_file() and not path.is_symlink()
+
+
+def store_file(file: JobFile, path: Path) -> None:
+    """Encrypt what lies at `path` into the storage of the tenant; the row learns its sum and size."""
+    with path.open("rb") as source:
+        stored = storage.put(file.tenant, file.storage_key, storage.file_chunks(source))
+    file.sha256, file.size_bytes = stored.sha256, stored.size_bytes
 
 
 def open_file(actor: Actor, file: JobFile) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from billing.services import metering, prices
 from jobs import storage
 from jobs.models import Attempt, Job, JobFile
 from jobs.services import registry
+from jobs.services.job_files import is_ours, prepare_file, store_file
 from jobs.services.jobs import Estimate, price_range, put_in_line
 from jobs.services.prediction_rows import lay_out_rows
 from jobs.services.progress import storable
@@ -20,7 +21,6 @@ from jobs.states import JobKind
 from tenants import audit
 from tenants.actor import SYSTEM, Actor
 from tenants.errors import Invalid
-from tenants.models.base import new_public_id
 from tenants.permissions import require
 from trainer.contract import (
     BUNDLE_DIR,
@@ -108,7 +108,7 @@ def keep_predictions(job: Job, *, result_dir: Path) -> None:
     if job.files.exists():
         return
     manifest = PredictManifest.from_json((result_dir / MANIFEST_FILE).read_text(encoding="utf-8"))
-    files = [_prepared(job, name) for name in FILES]
+    files = [prepare_file(job, name) for name in FILES]
     try:
         # files first, rows after: a row never names a file that is not there
         for file in files:
@@ -145,24 +145,15 @@ def _meter(job: Job, answered: int) -> None:
         )
 
 
-def _prepared(job: Job, name: str) -> JobFile:
-    public_id = new_public_id("file")
-    key = f"tenants/{job.tenant.public_id}/jobs/{job.public_id}/{public_id}"
-    return JobFile(public_id=public_id, tenant=job.tenant, job=job, name=name, storage_key=key)
-
-
 def _store(file: JobFile, path: Path, expected: str | None) -> None:
-    # a link would let a run hand out a file of this machine
-    if not path.is_file() or path.is_symlink():
+    if not is_ours(path):
         raise Invalid.at(
             "/result", "bad_result", _("The result of the run has no %(name)s.") % {"name": file.name}
         )
-    with path.open("rb") as source:
-        stored = storage.put(file.tenant, file.storage_key, storage.file_chunks(source))
-    if stored.sha256 != expected:
+    store_file(file, path)
+    if file.sha256 != expected:
         text = _("The result of the run cannot be used: %(why)s.")
         raise Invalid.at("/result", "bad_result", text % {"why": file.name})
-    file.sha256, file.size_bytes = stored.sha256, stored.size_bytes
 
 
 def _delete(files: list[JobFile]) -> None:
