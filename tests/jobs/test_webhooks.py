@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import http.server
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +163,78 @@ def test_the_next_address_of_a_name_is_tried_where_one_refuses(
     settings.WEBHOOK_HOSTS = [NAME]
     names.told[NAME] = [["127.0.0.99", "127.0.0.1"]]  # the server listens on the second alone
     assert webhooks.post(f"http://{NAME}:{plain.port}/hook", "{}", {}) == ("HTTP 204", True)
+
+
+def test_the_next_address_is_tried_where_one_never_answers(
+    names: Names, plain: Receiver, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEBHOOK_HOSTS = [NAME]
+    names.told[NAME] = [["127.0.0.99", "127.0.0.1"]]
+    connect = socket.create_connection
+
+    def silent(address: tuple[str, int], *more: Any, **named: Any) -> socket.socket:
+        if address[0] == "127.0.0.99":
+            raise TimeoutError("timed out")
+        return connect(address, *more, **named)
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    assert webhooks.post(f"http://{NAME}:{plain.port}/hook", "{}", {}) == ("HTTP 204", True)
+
+
+def drip(first: bytes, then: bytes) -> tuple[int, threading.Event]:
+    """A receiver that says `first` and then goes on with `then`, piece by piece; its port, and when it was left."""
+    server, left = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def serve() -> None:
+        caller, _where = server.accept()
+        with server, caller:
+            caller.recv(65536)
+            with contextlib.suppress(OSError):
+                caller.sendall(first)
+                for _ in range(600):
+                    caller.sendall(then)
+                    time.sleep(0.1)
+                return  # it was never cut off
+        left.set()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return server.getsockname()[1], left
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_receiver_that_drips_is_left_at_the_deadline(
+    names: Names, settings: Any, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Each piece comes long before a timeout of one read would end."""
+    settings.WEBHOOK_HOSTS = [NAME]
+    monkeypatch.setattr(webhooks, "DEADLINE_S", 1.0)
+    names.told[NAME] = [["127.0.0.1"]]
+    # in the midst of the headers, or of the record a TLS handshake begins with
+    pieces = (b"HTTP/1.1 200 OK\r\nx: ", b"a") if scheme == "http" else (b"\x16\x03\x03\x3f\xff", b"\0")
+    port, left = drip(*pieces)
+    said, fine = webhooks.post(f"{scheme}://{NAME}:{port}/", "{}", {})
+    assert not fine and said == "Timeout: no answer within 1 s"
+    assert left.wait(30)
+
+
+def test_of_a_body_without_end_nothing_is_read(names: Names, settings: Any) -> None:
+    settings.WEBHOOK_HOSTS = [NAME]
+    names.told[NAME] = [["127.0.0.1"]]
+    port, left = drip(b"HTTP/1.1 200 OK\r\ncontent-length: 9999999999\r\n\r\n", b"a" * 100)
+    assert webhooks.post(f"http://{NAME}:{port}/", "{}", {}) == ("HTTP 200", True)
+    assert left.wait(30)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "::10.0.0.1", "::8.8.8.8", "2002:7f00:1::", "2002:a00:1::1",
+     "2001:0:808:808::f5ff:fffe", "ff0e::1", "fec0::1", "::", "::1", "::ffff:10.0.0.1", "fe80::1", "4000::1",
+     "224.0.0.1", "239.1.1.1", "240.0.0.1", "64:ff9b:1::8.8.8.8"],
+)  # fmt: skip
+def test_an_address_that_ends_within_or_nowhere_is_not_outside(address: str) -> None:
+    assert not webhooks._is_outside(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"])
+def test_an_address_of_the_world_is_outside(address: str) -> None:
+    assert webhooks._is_outside(ip_address(address))
