@@ -18,7 +18,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum, Window
+from django.db.models.functions import Length
 from django.utils import timezone
 
 from jobs.models import Endpoint, LoggedRequest, RequestLogGap
@@ -32,6 +33,7 @@ from tenants.services.secrets import data_key
 log = logging.getLogger(__name__)
 
 MOST_KEPT = 100_000  # of one endpoint; the oldest go first
+MOST_BYTES = 256 * 1024 * 1024  # of one endpoint, sealed
 MOST_EXPORTED = 50_000
 AT_ONCE = 500
 STATUSES = {"2xx": (200, 299), "4xx": (400, 499), "5xx": (500, 599)}
@@ -170,7 +172,9 @@ def ship_logged_requests() -> int:
             continue  # another shipper has finished it
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            kept += _keep(path)
+            if not os.fstat(file).st_nlink:
+                continue  # another shipper finished it before the lock was ours
+            kept += _keep(file, path)
             path.unlink(missing_ok=True)
         except BlockingIOError:
             continue  # its scribe, or another shipper, is at it
@@ -180,7 +184,7 @@ def ship_logged_requests() -> int:
 
 
 def forget_logged_requests() -> int:
-    """Delete what is older than its endpoint keeps, and beyond MOST_KEPT the oldest; returns how many."""
+    """Delete what its endpoint keeps no longer, the oldest beyond MOST_KEPT and MOST_BYTES; returns how many."""
     now = timezone.now()
     gone = 0
     logged = LoggedRequest.objects.order_by().values_list("endpoint_id").annotate(n=Count("pk"))
@@ -192,8 +196,18 @@ def forget_logged_requests() -> int:
             oldest = mine.values_list("at", flat=True)[MOST_KEPT:][:1].first()
             if oldest is not None:
                 gone += _delete(mine.filter(at__lte=oldest))
+        gone += _forget_beyond_bytes(mine)
     RequestLogGap.objects.filter(at__lt=now - timedelta(days=90)).delete()
     return gone
+
+
+def _forget_beyond_bytes(mine: QuerySet[LoggedRequest]) -> int:
+    size = Length("sealed")  # PostgreSQL knows it without reading the bytes
+    if (mine.aggregate(sum=Sum(size))["sum"] or 0) <= MOST_BYTES:
+        return 0
+    newer = Window(Sum(size), order_by=F("at").desc())  # of a row and all that are newer
+    oldest = mine.annotate(newer=newer).filter(newer__gt=MOST_BYTES).order_by("-at").values_list("at").first()
+    return _delete(mine.filter(at__lte=oldest[0])) if oldest else 0
 
 
 def _delete(rows: QuerySet[LoggedRequest]) -> int:
@@ -204,9 +218,9 @@ def _delete(rows: QuerySet[LoggedRequest]) -> int:
     return gone
 
 
-def _keep(path: Path) -> int:
-    """Write all lines of a file into the table, each once."""
-    lines = list(_lines(path))
+def _keep(file: int, path: Path) -> int:
+    """Write all lines of an open file into the table, each once; its name says where they are from."""
+    lines = list(_lines(file))
     wanted = {str(said.get("endpoint")) for _number, said in lines}
     found = Endpoint.objects.filter(public_id__in=wanted, tenant__closed_at=None).select_related("tenant")
     endpoints = {one.public_id: one for one in found}
@@ -254,9 +268,9 @@ def _row(endpoint: Endpoint, key: bytes, said: Mapping[str, Any], at: datetime, 
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(opened: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and content of every line that is whole."""
-    with path.open("rb") as file:
+    with open(opened, "rb", closefd=False) as file:
         for number, line in enumerate(file):
             try:
                 said = json.loads(line)

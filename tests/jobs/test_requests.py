@@ -89,6 +89,37 @@ def test_a_file_its_scribe_still_writes_is_left_alone(endpoint: Endpoint) -> Non
     assert requests.ship_logged_requests() == 1
 
 
+def test_a_file_another_shipper_finishes_just_before_the_lock_ends_no_round(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(line(endpoint))
+    write(line(endpoint, id="call-0002"), name="rq-boot-2.jsonl")
+    flock = fcntl.flock
+
+    def late(file: int, how: int) -> None:
+        path.unlink(missing_ok=True)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert requests.ship_logged_requests() == 1
+    assert LoggedRequest.objects.get().request_id == "call-0002"
+
+
+def test_the_oldest_requests_go_where_a_log_weighs_too_much(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = timezone.now()
+    for number in range(4):
+        moment = (now - timedelta(hours=number)).isoformat()
+        ship(line(endpoint, id=f"call-{number}", at=moment), name=f"rq-boot-{number}.jsonl")
+    size = len(bytes(LoggedRequest.objects.all()[0].sealed))
+    monkeypatch.setattr(requests, "MOST_BYTES", 4 * size)
+    assert requests.forget_logged_requests() == 0
+    monkeypatch.setattr(requests, "MOST_BYTES", 2 * size + 1)
+    assert requests.forget_logged_requests() == 2
+    assert set(LoggedRequest.objects.values_list("request_id", flat=True)) == {"call-0", "call-1"}
+
+
 def test_broken_lines_and_endpoints_that_are_gone_hold_up_nobody(endpoint: Endpoint) -> None:
     path = write(
         {**line(endpoint), "endpoint": "ep_never"}, line(endpoint, us="soon"), line(endpoint, id="call-0009")
