@@ -6,6 +6,7 @@ The holder of the lease does everything; whoever lost it kills the gang and writ
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ from jobs.services.jobs import ask_to_stop, end_job, requeue_job
 from jobs.services.lease import LeaseKeeper
 from jobs.services.outcome import LastWords, Outcome, decide_outcome, log_tail
 from jobs.services.progress import Fenced
+from jobs.services.run_files import copy_whole
 from jobs.services.schedule import lost_too_often, release
 from jobs.states import JOB_ON_MACHINES, JobKind, JobStatus, Reason
 from tenants.actor import SYSTEM
@@ -137,7 +139,7 @@ class _Run:
             self.compute.stop_run(earlier.public_id)  # a paused gang of old must not write beside us
             checkpoints = run_folder(earlier) / CHECKPOINTS_DIR
             if checkpoints.is_dir() and not (self.folder / CHECKPOINTS_DIR).exists():
-                shutil.copytree(checkpoints, self.folder / CHECKPOINTS_DIR)
+                copy_whole(checkpoints, self.folder / CHECKPOINTS_DIR)
         if self.predicts:
             predictions.lay_out(self.job, self.attempt, self.folder)
             return
@@ -249,7 +251,7 @@ class _Run:
 
     def keep_result(self, outcome: Outcome, result: Path) -> Outcome:
         if self.predicts:
-            predictions.keep_predictions(self.job, result_dir=result)
+            predictions.keep_predictions(self.job, attempt=self.attempt, result_dir=result)
             return outcome
         version = registry.register_run(self.job, attempt=self.attempt, result_dir=result)
         if version is None:
@@ -283,7 +285,7 @@ class _Run:
         """Something of ours broke. A full disk or a refusal is the answer; anything else is tried again."""
         log.exception("attempt broke", extra={"attempt": self.attempt.public_id})
         text = str(error) or type(error).__name__
-        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno == 28):
+        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
             outcome = Outcome(status=JobStatus.FAILED, reason=Reason.DISK_FULL, error=text)
         elif isinstance(error, Refused):
             outcome = Outcome(status=JobStatus.FAILED, reason=Reason.CRASHED, error=error.detail)
