@@ -33,6 +33,17 @@ _DATE = re.compile(r"\d{4}[-/.]\d{2}[-/.]\d{2}")
 _BINARY = {"FP64": "d", "FP32": "f", "INT64": "q", "INT32": "i", "INT16": "h", "INT8": "b",
            "UINT64": "Q", "UINT32": "I", "UINT16": "H", "UINT8": "B", "BOOL": "?"}  # fmt: skip
 _ROWS = frozenset({"row", "rows", "text", "texts", "image", "images", "input", "prompt", "messages"})
+# what a protocol calls its members: where something is to be hidden, any other one is, since callers err
+_MEMBERS = {
+    **dict.fromkeys(
+        "JB", frozenset({"id", "inputs", "outputs", "parameters", "model_name", "model_version"})
+    ),
+    "P": frozenset({"row", "rows", "text", "texts", "image", "images", "model", "version", "predictions"}),
+}
+_OPENAI = frozenset({
+    "id", "object", "created", "model", "input", "prompt", "messages", "data", "choices", "usage", "temperature",
+    "max_tokens", "max_completion_tokens", "seed", "stream", "n", "encoding_format",
+})  # fmt: skip
 
 
 def text(said: str) -> str:
@@ -76,10 +87,15 @@ class Mask:
 
     # -- a request -------------------------------------------------------------------------------------------
 
-    def input(self, letter: str, kind: str, body: bytes) -> Any:
-        """The request as it may be kept. `kind`: its media type (P), or how many bytes are JSON (B)."""
+    def input(self, letter: str, kind: str, body: bytes, *, status: int = 200) -> Any:
+        """The request as it may be kept. `kind`: its media type (P), or how many bytes are JSON (B).
+
+        One that was refused may hold what is to be hidden in places where nobody looks for it.
+        """
         if not body:
             return None
+        if status >= 400 and self.names:
+            return _unread(body)
         if letter == "P" and kind.lower().startswith(("image/", "multipart/")):
             return HIDDEN if self._hides_all else _files(body, kind)
         size = int(kind) if letter == "B" and kind.isdigit() else len(body)
@@ -91,7 +107,8 @@ class Mask:
             return _unread(body)
         if letter in "JB":
             return _bounded(self._tensors(asked, "inputs", body[size:]), body)
-        return _bounded({key: self._part(key, one) for key, one in asked.items()}, body)
+        known = self._known(letter, asked)
+        return _bounded({key: self._part(key, one) for key, one in known.items()}, body)
 
     # -- an answer -------------------------------------------------------------------------------------------
 
@@ -114,8 +131,10 @@ class Mask:
             return self._refusal(told)
         if letter in "JB":
             return _bounded(self._tensors(told, "outputs", said[size:]), said)
-        if letter == "W" and self._hides_all:
-            return {"text": HIDDEN}  # what goes on with a hidden text tells of it
+        if letter in "WE" and self._hides_all:
+            return {
+                "text": HIDDEN
+            }  # what goes on with a hidden text tells of it, as does its place among others
         return _bounded({key: self._value(one, key) for key, one in told.items()}, said)
 
     def _refusal(self, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +148,11 @@ class Mask:
         return found | ({"pointer": self._word(pointers[0])} if pointers else {})
 
     # -- parts -----------------------------------------------------------------------------------------------
+
+    def _known(self, letter: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """The members this protocol has; any other one is hidden where something is to be hidden."""
+        members = _MEMBERS.get(letter, _OPENAI)
+        return {key: one if not self.names or key in members else HIDDEN for key, one in said.items()}
 
     @property
     def _pictures(self) -> bool:
@@ -163,7 +187,7 @@ class Mask:
     def _row(self, row: Any) -> Any:
         """A row of a table; a column the model does not have may be a hidden one, misspelled."""
         if not isinstance(row, dict):
-            return self._value(row)
+            return HIDDEN if self.names else self._value(row)
         told = {name: HIDDEN if self._is_stray(name) else one for name, one in row.items()}
         return self._value(told)
 
@@ -174,7 +198,7 @@ class Mask:
         """A v2 request or answer; binary tensors lie one behind the other in `tail`."""
         found: dict[str, Any] = {}
         at = 0
-        for key, one in said.items():
+        for key, one in self._known("J", said).items():
             if key != member or not isinstance(one, list):
                 found[key] = HIDDEN if self._hidden(key) else self._value(one, key)
                 continue

@@ -31,7 +31,7 @@ def line(head: dict[str, Any], rules: bytes, body: bytes, said: bytes) -> bytes:
     told = {name: head[name] for name in _KEPT if name in head}
     if rules:
         mask = masks.Mask.from_json(rules)
-        told["input"] = mask.input(head["letter"], head["kind"], body)
+        told["input"] = mask.input(head["letter"], head["kind"], body, status=head["status"])
         told["output"] = mask.output(
             head["letter"], head["status"], said, streamed=head["streamed"], binary=head["binary"]
         )

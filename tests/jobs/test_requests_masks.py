@@ -168,3 +168,31 @@ def test_the_class_of_the_first_row_is_told_unless_it_is_hidden() -> None:
         hidden = mask(TEXT, "label").output(letter, 200, body, streamed=False, binary=False)
         assert masks.label_of(hidden) == ""
     assert masks.label_of({"predictions": [{"prediction": 3.0}]}) == masks.label_of(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name", "letter", "body"),
+    [
+        (TEXT, "text", "P", {"inputs": [{"name": "text", "data": ["my secret"]}]}),
+        (TEXT, "text", "J", {"texts": ["my secret"]}),
+        (TEXT, "text", "J", {"Inputs": [{"name": "text", "data": ["my secret"]}]}),
+        (TABLE, "Name", "P", {"rows": [[41, "my secret"]]}),
+        (TABLE, "Name", "P", {"row": "41,my secret"}),
+        (TEXT, "text", "W", {"prompt": "a", "suffix": "my secret"}),
+    ],
+)
+def test_what_is_hidden_is_not_kept_where_another_protocol_would_have_it(
+    inputs: list[dict[str, Any]], name: str, letter: str, body: dict[str, Any]
+) -> None:
+    assert "secret" not in json.dumps(kept(inputs, name, letter=letter, body=body))
+
+
+def test_a_refused_request_is_kept_by_its_size_alone_where_something_is_hidden() -> None:
+    body = b'{"inputs": [{"name": "nome", "datatype": "my secret"}]}'
+    assert set(mask(TABLE, "Name").input("J", "", body, status=422)) == {"bytes", "sha256"}
+    assert mask(TABLE).input("J", "", body, status=422)["inputs"]
+
+
+def test_the_place_of_a_hidden_text_among_others_is_hidden_too() -> None:
+    said = json.dumps({"data": [{"embedding": [0.25, 0.5]}]}).encode()
+    assert "0.25" not in json.dumps(mask(TEXT, "text").output("E", 200, said, streamed=False, binary=False))
