@@ -57,7 +57,7 @@ class PredictionSpec:
             "limits": read_limits(limits),
             "labels": read_labels(top),
             "columns": {},
-            "keep": _keep(top, version),
+            "keep": _keep(actor, top, version),
         }
         if predictor is not None and version is not None:
             values["columns"] = _columns(columns, predictor, version)
@@ -194,7 +194,7 @@ def _columns(part: Section, predictor: ModelVersion, version: DatasetVersion) ->
     return chosen
 
 
-def _keep(top: Section, version: DatasetVersion | None) -> tuple[str, ...]:
+def _keep(actor: Actor, top: Section, version: DatasetVersion | None) -> tuple[str, ...]:
     raw = top.take("keep")
     if raw is None:
         return ()
@@ -203,6 +203,11 @@ def _keep(top: Section, version: DatasetVersion | None) -> tuple[str, ...]:
         return ()
     if len(raw) > MOST_KEPT:
         top.fault("keep", "too_many", _("At most %(most)s columns.") % {"most": MOST_KEPT})
+        return ()
+    if raw and version is not None and version.tenant_id != actor.the_tenant.pk:
+        # to see a dataset is not to have it: the answers would hand out its rows
+        text = _("This dataset belongs to another tenant: its columns cannot be copied. Leave this empty.")
+        top.fault("keep", "forbidden", text)
         return ()
     known = column_names(version) if version is not None else list(raw)
     for index, name in enumerate(raw):
