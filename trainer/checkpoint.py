@@ -23,6 +23,7 @@ from torch import Tensor
 from trainer.contract import SAFETENSORS_FILE, RunSpec
 from trainer.files import replace_atomically, sync_folder, write_durably
 
+LAYOUT = 2  # of networks and splits: raised where those of before do not fit any more
 OPTIMIZER_FILE = "optimizer.pt"
 STATE_FILE = "state.json"  # written last; holds the checksums of the other two
 _NAME = re.compile(r"^step-(\d+)$")
@@ -44,7 +45,8 @@ def fingerprint(spec: RunSpec) -> str:
     """What must be the same for a checkpoint to be of use: all that shapes the training, nothing else."""
     training = spec.training
     loop = (training.schedule, training.warmup_steps, training.clip_norm)
-    parts = [spec.recipe, spec.data, spec.hyperparameters, loop]
+    watches = training.early_stopping is not None  # it sets rows aside, so the others come in another order
+    parts = [LAYOUT, spec.recipe, spec.data, spec.hyperparameters, loop, watches]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
