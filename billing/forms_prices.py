@@ -8,12 +8,14 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.core.validators import RegexValidator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from billing import money
 from billing.forms_reports import MeterField
 from billing.models import Meter, PriceModel, TaxRate
+from billing.services import told
 
 TIERS = 5  # rows the form offers
 TIERED = {PriceModel.GRADUATED, PriceModel.VOLUME}
@@ -42,7 +44,10 @@ class PriceForm(forms.Form):
     """A price per natural unit, in any of the four ways. What it means is decided by `services.prices`."""
 
     meter = MeterField(label=gettext_lazy("Meter"), queryset=Meter.objects.order_by("key"))
-    sku = forms.CharField(label=gettext_lazy("SKU"), max_length=60, initial="standard")
+    sku = forms.CharField(
+        label=gettext_lazy("SKU"), max_length=40, initial="standard",
+        validators=[RegexValidator(rf"^(?:{told.WORD.pattern})\Z", gettext_lazy("This is not the name of a SKU."))],
+    )  # fmt: skip
     plan = forms.CharField(
         label=gettext_lazy("Plan"), max_length=40, initial="standard",
         widget=forms.TextInput(attrs={"list": "known-plans", "autocomplete": "off"}),

@@ -139,7 +139,8 @@ def unpark(actor: Actor, tenant: Tenant, *, note: str) -> BillingAccount:
             raise Conflict(_("This account is not parked."))
         account.parked_at, account.parked_reason = None, ""
         account.save(update_fields=["parked_at", "parked_reason"])
-        audit.record(actor, "account.unparked", account, tenant=tenant, note=note[:400])
+        judged = clock.now().isoformat()
+        audit.record(actor, "account.unparked", account, tenant=tenant, note=note[:400], judged_until=judged)
     return account
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Self
 
-from django.db import transaction
+from django.db import DataError, transaction
 from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
@@ -137,8 +137,9 @@ def _close(account: BillingAccount, month: Month, now: datetime) -> str:
         outcome = "nothing"
     except NotYet as refusal:
         outcome, detail = "waiting", refusal.detail
-    except Refused as refusal:
-        outcome, detail = "failed", refusal.detail
+    except (Refused, DataError, ArithmeticError) as refusal:
+        # a sum that no column holds is this account's trouble alone
+        outcome, detail = "failed", refusal.detail if isinstance(refusal, Refused) else str(refusal)
         log.warning(
             "month not closed", extra={"tenant": tenant.public_id, "month": str(month), "why": detail}
         )

@@ -146,6 +146,7 @@ def record_usage(
     subject_title: str,
     event_time: datetime | None = None,
     sku: str = "standard",
+    user_label: str = "",
     dims: Mapping[str, Any] | None = None,
 ) -> bool:
     """Record usage once: True if new, False if the very same is known; another payload raises Conflict."""
@@ -174,7 +175,7 @@ def record_usage(
             ended_at=moment,
             subject=subject,
             subject_title=subject_title[:200],
-            user_label="",
+            user_label=user_label,
             dims=dims or {},
         )
         new = usage.store(event, stated_time=event_time)

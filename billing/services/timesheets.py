@@ -13,7 +13,7 @@ from django.db import connection
 from billing import clock, money, timesheets
 from billing.services.metering import DEAD_AFTER_LEASES, SILENT
 from billing.timesheets import Shift
-from tenants.models import Tenant
+from tenants.models import AuditEntry, Tenant
 
 LATE = timedelta(seconds=1)  # no beat comes on the dot
 LEAST_BEAT = timedelta(
@@ -54,19 +54,29 @@ class _Metered:
 def differences(tenant: Tenant) -> list[str]:
     """Where the intervals are not the time a scheduler held, by more than one beat, in words."""
     now = clock.now()
+    # held before metered: what is placed in between is then metered and not yet held, for no time at all
+    sheets = list(timesheets.of(tenant))
     with connection.cursor() as cursor:
         cursor.execute(_METERED, [tenant.pk])
         metered = [_Metered(*row) for row in cursor.fetchall()]
+    accepted = _accepted(tenant)
     known = {one.id: one for one in metered}
     wrong: list[str] = []
-    sheets = list(timesheets.of(tenant))
     claimed: set[int] = set()
     for sheet in sheets:
         for shift in sheet.shifts:
             claimed |= shift.allocations
+            if accepted and shift.ended_to and shift.ended_to <= accepted:
+                continue
             mine = [known[pk] for pk in sorted(shift.allocations & known.keys())]
             wrong += _compare(shift, [one for one in mine if one.meter in shift.meters], now)
-    stray = [one for one in metered if one.id not in claimed and one.seconds > _seconds(_beat())]
+    stray = [
+        one
+        for one in metered
+        if one.id not in claimed
+        and one.seconds > _seconds(_beat())
+        and not (accepted and one.ended_at and one.ended_at <= accepted)
+    ]
     owned = {subject for sheet in sheets if stray for subject in sheet.owned({one.subject for one in stray})}
     return wrong + [
         f"allocation {one.public_id}: {money.plain(one.seconds)} s of {one.meter} are metered for "
@@ -74,6 +84,13 @@ def differences(tenant: Tenant) -> list[str]:
         for one in stray
         if one.subject in owned
     ]
+
+
+def _accepted(tenant: Tenant) -> datetime | None:
+    """When staff last let the account go: they have judged what had ended by then, and it stays as it is."""
+    looked = AuditEntry.objects.filter(tenant=tenant, action="account.unparked").order_by("-id").first()
+    judged = looked.details.get("judged_until") if looked is not None else None
+    return datetime.fromisoformat(judged) if judged else None
 
 
 def _compare(shift: Shift, metered: Sequence[_Metered], now: datetime) -> list[str]:

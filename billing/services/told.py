@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 from billing import money
 
 MOST_LABELS = 8
+LARGEST_DIGITS = 18  # before the point: a hundred million of the largest still fit into the sum of a day
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,39}", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,26}(\.[0-9]{1,12})?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,12})?", re.ASCII)
 _SIGNED = re.compile(r"[+-]?[0-9]*\.?[0-9]*([eE][+-]?[0-9]+)?", re.ASCII)
 
 Wrong = list[tuple[str, str, str]]  # field, code, words
@@ -23,7 +24,7 @@ def quantity(given: Any, wrong: Wrong) -> str:
     """A quantity as it is stored: every digit, no exponent."""
     # the common cases first: a whole number, then a plain one, as JSON wrote it or as text
     if isinstance(given, str):
-        if given.isdigit() and given.isascii() and given[0] != "0" and len(given) <= 26:
+        if given.isdigit() and given.isascii() and given[0] != "0" and len(given) <= LARGEST_DIGITS:
             return str(given)
         if _NUMBER.fullmatch(given):
             return money.plain(Decimal(given))
@@ -33,8 +34,8 @@ def quantity(given: Any, wrong: Wrong) -> str:
     elif amount < 0:
         text = _("A quantity is zero or more. What was too much is taken back by a credit note.")
         wrong.append(("quantity", "negative", text))
-    elif amount >= Decimal(10) ** 26:
-        wrong.append(("quantity", "too_large", _("A quantity is smaller than 10^26.")))
+    elif amount >= Decimal(10) ** LARGEST_DIGITS:
+        wrong.append(("quantity", "too_large", _("A quantity is smaller than 10^18.")))
     elif amount != money.kept(amount):
         wrong.append(("quantity", "too_fine", _("A quantity has at most 12 decimal places.")))
     else:

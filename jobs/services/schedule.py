@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from billing import clock
 from billing.errors import BudgetReached
-from billing.services import budgets, metering, prices
+from billing.services import budgets, locks, metering, prices
 from jobs.compute import backend
 from jobs.models import Attempt, GpuLease, Job
 from jobs.scheduling import Capacity, Decision, Demand, Holding, Quota, decide
@@ -166,6 +166,8 @@ def _quota(tenant: Tenant) -> Quota:
 
 def release(attempt: Attempt, *, exit_code: int | None, reason: Reason, at_last_beat: bool) -> bool:
     """End an attempt and give back what it holds, once; False if it was over already. In a transaction."""
+    # a wait at the gate of billing comes first: between the end that is written and the end that is billed there is none
+    locks.pass_with_usage(attempt.tenant_id)
     live = Attempt.objects.filter(pk=attempt.pk, fence=attempt.fence, ended_at=None)
     if not live.update(ended_at=Now(), exit_code=exit_code, reason=reason):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.db import connection
@@ -102,3 +103,21 @@ def test_a_month_that_was_billed_in_part_is_due_at_its_end(tenant, clock, as_sta
     rest = Invoice.objects.exclude(pk=early.pk).get()
     assert (rest.period_start, rest.total) == (early.period_end, early.total)
     assert reconcile.check(tenant) == []
+
+
+def test_a_sum_that_no_column_holds_is_one_accounts_trouble_and_no_others(tenant, clock):
+    rich, after = tenant, make_tenant("After")
+    metering.record_usage(
+        rich,
+        meter="train.gpu",
+        quantity=Decimal(10) ** 25,
+        source="t",
+        key="a",
+        subject="job_1",
+        subject_title="j",
+    )
+    use(after, "a")
+    clock.to("2026-04-01 02:00:00")
+    closing.close_due()
+    assert [one.tenant for one in Invoice.objects.all()] == [after]
+    assert PeriodClose.objects.get(tenant=rich).outcome == "failed"

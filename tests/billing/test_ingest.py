@@ -128,10 +128,10 @@ def test_numbers_that_json_itself_does_not_know_are_refused_in_place(api, tenant
 def test_a_number_keeps_every_digit_on_the_way_in(api, tenant):
     body = (
         '{"source": "farm", "events": [{"key": "k", "meter": "storage", "subject": "ds_1",'
-        ' "quantity": 12345678901234567890123456.123456789012}]}'
+        ' "quantity": 123456789012345678.123456789012}]}'
     )
     assert statuses(api.post(PATH, body, content_type="application/json")) == ["stored"]
-    assert stored(tenant).get().quantity == Decimal("12345678901234567890123456.123456789012")
+    assert stored(tenant).get().quantity == Decimal("123456789012345678.123456789012")
 
 
 def test_a_trillion_tokens_of_a_meter_added_as_data_cost_exactly_what_they_should(
