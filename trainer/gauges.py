@@ -14,7 +14,9 @@ characters  characters (not rows) by kind: KINDS
 brightness  mean of a picture, 0..1: one more than edges
 contrast    standard deviation of a picture: one more than edges
 
-Only counts are kept, never a value; a name is told only where NAME_SEEN training rows or more have it.
+Rows are only counted, but edges are values: quantiles of what was measured, often the very number of a row; of few
+distinct numbers the middles between them; and where all rows have the same number, that one. A name is told only
+where NAME_SEEN training rows or more have it. A model that was trained privately has no profile.
 """
 
 from __future__ import annotations

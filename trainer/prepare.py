@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from trainer.contract import Learns, Recipe, RunSpec
 from trainer.control import Control
 from trainer.data import Indices, Rows, Split, contradictions, take, without_doubles
 from trainer.events import Events
+from trainer.failures import BadData
+from trainer.gauges import TABLES
 from trainer.recipes import Recipe as RecipeModule
-from trainer.recipes import recipe
+from trainer.recipes import recipe, tabular
 from trainer.tasks import Classification
 
 WATCHED = 0.1  # of the training rows, where early stopping asks for them
@@ -84,6 +86,8 @@ def prepare(run: Run) -> Prepared:
     if spec.training.early_stopping is not None:
         parts = _set_aside(run, task, rows, parts)
     transform = learn(module, rows, parts.train)
+    if spec.training.privacy_epsilon is not None and spec.recipe in TABLES:
+        transform = tabular.without_pieces(transform)
     classes = task.classes(rows, transform)
     labels = task.targets(rows, classes, transform)
     encode = getattr(module, "encode_training", None)
@@ -106,9 +110,22 @@ def learn(module: RecipeModule, rows: Rows, train: Indices) -> dict[str, Any]:
 
 
 def _set_aside(run: Run, task: Classification, rows: Rows, parts: Split) -> Split:
-    """Some of the training rows say when to stop: chosen by the held-out rows, a model would look too good there."""
+    """Some of the training rows say when to stop: chosen by the held-out rows, a model would look too good there.
+
+    Where too few would be left to split again, the held-out rows say it, as they did before any were set aside.
+    """
     seed = run.spec.hyperparameters.seed + 1
-    inner = task.split(rows.take(parts.train), holdout=WATCHED, seed=seed)
+    # pictures say nothing about how to split, and taking them would copy every one
+    flat = {name: column for name, column in rows.inputs.items() if column.ndim == 1}
+    try:
+        inner = task.split(replace(rows, inputs=flat).take(parts.train), holdout=WATCHED, seed=seed)
+    except BadData as reason:
+        run.events.log(
+            "No training rows can be set aside to tell when to stop, so the held-out rows tell it; the model may look "
+            f"slightly better on them than it is. ({reason})",
+            level="warning",
+        )
+        return parts
     run.events.log(f"{len(inner.holdout)} rows are set aside to tell when to stop.")
     return Split(train=parts.train[inner.train], holdout=parts.holdout, watched=parts.train[inner.holdout])
 

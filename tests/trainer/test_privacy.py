@@ -69,6 +69,17 @@ def test_a_private_model_tells_nothing_of_what_its_rows_looked_like(finished: Pa
         assert "profile" not in json.loads(folder.read_text())
 
 
+def test_a_private_model_tells_no_quantiles_of_its_rows(tmp_path: Path) -> None:
+    rows = [[number / 7, number % 2] for number in range(1000)]
+    run = table_run(tmp_path, ["x", "y"], rows, "y")
+    spec = RunSpec.from_json(run.read_text())
+    for epsilon, pieces in ((4.0, 0), (None, 4)):
+        asked = replace(spec, training=replace(spec.training, privacy_epsilon=epsilon))
+        prepared = prepare(Run(folder=tmp_path, spec=asked, events=_Quiet(), control=None))  # type: ignore[arg-type]
+        assert len(prepared.transform["columns"][0]["edges"][1:]) == pieces
+        assert prepared.encoded.shape[1] == 2 + pieces
+
+
 def test_the_draw_and_the_noise_come_from_a_secret_and_not_from_the_seed(
     finished: Path, tmp_path: Path
 ) -> None:

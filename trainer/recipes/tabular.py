@@ -57,6 +57,16 @@ def fit(inputs: Columns) -> dict[str, Any]:
     return {"columns": [_fit_column(name, values) for name, values in inputs.items()]}
 
 
+def without_pieces(transform: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, but no number is cut in pieces.
+
+    Edges are quantiles of the training rows, the outermost of them exact values of single rows. A private model
+    may not tell them, and its transform travels in every bundle.
+    """
+    uncut = [{**item, "edges": []} if "edges" in item else item for item in transform["columns"]]
+    return {**transform, "columns": uncut}
+
+
 def signature(transform: Mapping[str, Any]) -> list[dict[str, Any]]:
     types = {"number": "FP32", "words": "BYTES"}
     return [
