@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ from trainer.protocol import Request, Results
 from trainer.usage import Usage
 
 BATCH_ROWS = 64  # more at once gains little on a CPU, and a cancel would wait longer
+WRITER_ROWS = 4  # of a model that writes text, which takes a while over each: a cancel must be heard in time
+KINDS = ("csv", "jsonl")
 PREVIEW_ROWS = 5
 
 
@@ -59,6 +61,7 @@ class Part:
     rows: int = 0
     bad: int = 0
     problems: list[dict[str, Any]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes of its files by kind
 
 
 @dataclass(slots=True)
@@ -107,6 +110,8 @@ class Prediction:
         self.folder, self.spec, self.events, self.control = folder, spec, events, control
         self.parts_dir = folder / CHECKPOINTS_DIR
         self.bundle: Bundle = open_bundle(folder / BUNDLE_DIR)
+        # only what the rest of the text hangs on takes long: all other models answer a batch in one go
+        self.batch_rows = WRITER_ROWS if hasattr(self.bundle.recipe, "go_on") else BATCH_ROWS
         self.reader = Reader(folder, spec, self.bundle)
         self.table = Table(self.bundle, spec.keep, files="file" in next(self.reader.lines(after=0), {}))
 
@@ -123,19 +128,43 @@ class Prediction:
         self._export(parts)
 
     def _finished_parts(self) -> list[Part]:
-        """Those that an earlier try has marked, without a gap; whatever lies behind them is written anew."""
+        """Those that an earlier try has marked and that are still whole, without a gap; the rest is made anew."""
         self.parts_dir.mkdir(exist_ok=True)
         parts: list[Part] = []
-        while (mark := self._path(len(parts), "json")).is_file():
-            parts.append(Part(**json.loads(mark.read_text())))
+        while (part := self._marked(len(parts))) and part.sizes == self._sizes(len(parts)):
+            parts.append(part)
+        # marks behind a gap are of other rows than the parts that will fill it may hold
+        stale = [
+            mark for mark in self.parts_dir.glob("part-*.json") if mark >= self._path(len(parts), "json")
+        ]
+        if stale:
+            self.events.log(
+                f"{len(stale)} finished parts are damaged or lie behind a damaged one, and are made anew.",
+                level="warning",
+            )
+            for mark in stale:
+                mark.unlink()
+            sync_folder(self.parts_dir)
         return parts
+
+    def _marked(self, number: int) -> Part | None:
+        """What the mark of a part says; None without a mark, or with one that cannot be read."""
+        try:
+            return Part(**json.loads(self._path(number, "json").read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def _sizes(self, number: int) -> dict[str, int]:
+        """Bytes of the files of a part that are there."""
+        paths = {kind: self._path(number, kind) for kind in KINDS}
+        return {kind: path.stat().st_size for kind, path in paths.items() if path.is_file()}
 
     def _predict(self, parts: list[Part], done: int) -> None:
         began, before = time.monotonic(), done
         lines = self.reader.lines(after=done)
         part, written = Part(), Written()
         part_began = began
-        while batch := list(islice(lines, BATCH_ROWS)):
+        while batch := list(islice(lines, self.batch_rows)):
             for line, said in zip(batch, self.answer(batch), strict=True):
                 self._take(line, said, part, written)
             done += len(batch)
@@ -200,10 +229,11 @@ class Prediction:
         if not part.rows:
             return
         number = len(parts)
-        write_durably(self._path(number, "csv"), "".join(written.csv).encode())
-        write_durably(self._path(number, "jsonl"), "".join(written.jsonl).encode())
-        mark = {"rows": part.rows, "bad": part.bad, "problems": part.problems}
-        replace_atomically(self._path(number, "json"), json.dumps(mark).encode())
+        for kind, lines in zip(KINDS, (written.csv, written.jsonl), strict=True):
+            content = "".join(lines).encode()
+            write_durably(self._path(number, kind), content)
+            part.sizes[kind] = len(content)
+        replace_atomically(self._path(number, "json"), json.dumps(asdict(part)).encode())
         parts.append(part)
         done = sum(one.rows for one in parts)
         self.events.checkpoint(step=done, path=f"{CHECKPOINTS_DIR}/{self._path(number, 'json').name}")
@@ -212,7 +242,7 @@ class Prediction:
         result = self.folder / RESULT_DIR
         result.mkdir(exist_ok=True)
         sums = {
-            name: self._join(result / name, kind, len(parts), head)
+            name: self._join(result / name, kind, parts, head)
             for name, kind, head in (
                 (PREDICTIONS_CSV, "csv", self.table.csv_head()),
                 (PREDICTIONS_JSONL, "jsonl", ""),
@@ -235,14 +265,17 @@ class Prediction:
         self.events.log(said, level="warning" if bad else "info")
         replace_atomically(result / MANIFEST_FILE, manifest.to_json().encode())
 
-    def _join(self, path: Path, kind: str, count: int, head: str) -> str:
+    def _join(self, path: Path, kind: str, parts: list[Part], head: str) -> str:
         """All parts one behind the other; returns the SHA-256."""
         with path.open("wb") as target:
             target.write(head.encode())
-            for number in range(count):
+            for number, part in enumerate(parts):
                 self.control.stop_here()
-                with self._path(number, kind).open("rb") as part:
-                    shutil.copyfileobj(part, target, 1 << 20)
+                began = target.tell()
+                with self._path(number, kind).open("rb") as source:
+                    shutil.copyfileobj(source, target, 1 << 20)
+                if target.tell() - began != part.sizes[kind]:  # the next try sees it and makes the part anew
+                    raise OSError(f"{source.name} has changed since it was finished. Start the run again.")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 

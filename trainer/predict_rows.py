@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,9 @@ from trainer.predicting import ROWS_FILE, PredictSpec
 from trainer.protocol import is_optional
 
 MOST_CLASS_COLUMNS = 200  # a table with a column for each of thousands of classes opens nowhere
+# text that begins like this is run as a formula by spreadsheets; so are the full-width twins
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 class Reader:
@@ -145,7 +149,15 @@ def _as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _csv_cell(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets a ' in front; numbers stay numbers."""
+    if isinstance(value, str) and value.startswith(DANGEROUS) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
 def _csv_line(cells: list[Any]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
+    # a cell is quoted for a lone CR or LF only if the end of a line holds that sign, so both stand in it
+    csv.writer(line, lineterminator="\r\n").writerow(map(_csv_cell, cells))
     return line.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import signal
 import subprocess
@@ -15,6 +16,10 @@ import pytest
 from tests.bundles import write_films_bundle, write_weather_bundle, write_writer_bundle
 from tests.trainer.helpers import environment, start_engine, wait_for
 from trainer.contract import Event, EventKind, Exit, PredictManifest, PredictSpec, read_events
+from trainer.control import Control
+from trainer.events import Events
+from trainer.failures import Preempted
+from trainer.predict import Prediction
 
 pytestmark = pytest.mark.slow
 
@@ -150,6 +155,85 @@ def test_a_process_that_is_cancelled_ends_soon_and_leaves_no_result(tmp_path: Pa
     (tmp_path / "control.json").write_text('{"cancel": true}')
     assert process.wait(timeout=10) == Exit.CANCELLED
     assert not (tmp_path / "result" / "manifest.json").exists()
+
+
+def test_a_part_that_lost_bytes_and_all_behind_it_are_made_anew(undisturbed: Path, tmp_path: Path) -> None:
+    spec = lay_out(tmp_path, MANY, part_rows=MANY // 8)
+    assert start(spec).wait(timeout=120) == Exit.OK
+    made = marks(spec)
+    damaged = tmp_path / "checkpoints" / "part-000002.csv"
+    damaged.write_bytes(damaged.read_bytes()[:-500])
+    assert start(spec).wait(timeout=120) == Exit.OK
+    assert outputs(spec)[:2] == outputs(undisturbed)[:2]
+    said = [one.data["text"] for one in events(spec, EventKind.LOG)]
+    assert f"{made - 2} finished parts are damaged or lie behind a damaged one, and are made anew." in said
+
+
+def test_marks_behind_a_damaged_part_never_count_again(tmp_path: Path) -> None:
+    spec = lay_out(tmp_path, 300, part_rows=64, part_s=600)
+    assert start(spec).wait(timeout=60) == Exit.OK
+    whole = outputs(spec)[:2]
+    (tmp_path / "checkpoints" / "part-000001.jsonl").unlink()
+    # this try leaves after one batch, so a mark of the first try behind it would be taken for the next part
+    assert prediction(spec, asked_to_leave=True) == Exit.PREEMPTED
+    assert marks(spec) == 2
+    assert start(spec).wait(timeout=60) == Exit.OK
+    assert outputs(spec)[:2] == whole
+
+
+def prediction(spec: Path, *, asked_to_leave: bool) -> int:
+    """In this process; asked to leave means before the first batch, so that it leaves at the first look."""
+    control = Control(spec.parent / "control.json")
+    control.preempted = asked_to_leave
+    told = Events(spec.parent / "events.jsonl")
+    try:
+        Prediction(spec.parent, PredictSpec.from_json(spec.read_text()), told, control).run()
+    except Preempted:
+        return Exit.PREEMPTED
+    finally:
+        told.close()
+    return Exit.OK
+
+
+def test_a_model_that_writes_text_hears_a_stop_after_a_few_rows(tmp_path: Path) -> None:
+    write_writer_bundle(tmp_path / "bundle")
+    (tmp_path / "data").mkdir()
+    lines = "".join(json.dumps({"row": n, "cells": {"t": "ba"}}) + "\n" for n in range(1, 31))
+    (tmp_path / "data" / "rows.jsonl").write_text(lines)
+    spec = tmp_path / "spec.json"
+    spec.write_text(PredictSpec(run_id="att_1", rows=30, columns={"text": "t"}).to_json())
+    assert prediction(spec, asked_to_leave=True) == Exit.PREEMPTED
+    assert 1 <= json.loads((tmp_path / "checkpoints" / "part-000000.json").read_text())["rows"] <= 4
+
+
+def test_cells_that_were_kept_break_no_row_and_are_no_formulas(tmp_path: Path) -> None:
+    kept = [
+        "=1+1",
+        "+a",
+        "-b",
+        "@c",
+        "\tt",
+        "\rr",
+        "\nn",
+        "a\rb",
+        "a\r\nb",
+        "＝1",
+        "-3.5e2",
+        "+7",
+        "-",
+        'a"b',
+    ]
+    spec = lay_out(tmp_path, len(kept))
+    lines = [{"row": n, "cells": {"t": "1", "sky": "sun", "id": one}} for n, one in enumerate(kept, start=1)]
+    (tmp_path / "data" / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert start(spec).wait(timeout=60) == Exit.OK
+    table, exact, _manifest = outputs(spec)
+    assert [json.loads(line)["input"]["id"] for line in exact.splitlines()] == kept
+    rows = list(csv.DictReader(io.StringIO(table.decode(), newline="")))
+    assert [row["id"] for row in rows] == [
+        "'=1+1", "'+a", "'-b", "'@c", "'\tt", "'\rr", "'\nn", "a\rb", "a\r\nb", "'＝1", "-3.5e2", "+7", "'-", 'a"b',
+    ]  # fmt: skip
+    assert b'"a\rb"' in table, "readers that end a line at CR alone need the quotes"
 
 
 def answers_of(tmp_path: Path, columns: dict[str, str], rows: list[dict[str, str]]) -> list[dict[str, Any]]:
