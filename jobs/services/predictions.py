@@ -8,14 +8,14 @@ from pathlib import Path
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from billing.services import metering, prices
+from billing.services import locks, metering, prices
 from jobs import storage
 from jobs.models import Attempt, Job, JobFile
 from jobs.services import registry
 from jobs.services.job_files import is_ours, prepare_file, store_file
 from jobs.services.jobs import Estimate, price_range, put_in_line
 from jobs.services.prediction_rows import lay_out_rows
-from jobs.services.progress import storable
+from jobs.services.progress import Fenced, storable
 from jobs.specs_predictions import PredictionSpec, rows_of
 from jobs.states import JobKind
 from tenants import audit
@@ -100,8 +100,8 @@ def lay_out(job: Job, attempt: Attempt, folder: Path) -> None:
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
 
 
-def keep_predictions(job: Job, *, result_dir: Path) -> None:
-    """Keep what a run left, all or nothing, and meter its rows. Safe to run twice.
+def keep_predictions(job: Job, *, attempt: Attempt | None, result_dir: Path) -> None:
+    """Keep what a run left, all or nothing, and meter its rows; Fenced if the attempt is over. Safe to run twice.
 
     As with models, a quota of storage does not stop it: the work is done and paid for.
     """
@@ -114,7 +114,11 @@ def keep_predictions(job: Job, *, result_dir: Path) -> None:
         for file in files:
             _store(file, result_dir / file.name, manifest.files.get(file.name))
         with transaction.atomic():
-            _meter(job, manifest.answered)  # billing's gate before the job's row: the order of everybody else
+            # billing's gate before the attempt's row and the job's: the order of everybody else
+            locks.pass_with_usage(job.tenant_id)
+            if attempt is not None:
+                _hold(attempt)
+            _meter(job, manifest.answered)
             locked = Job.objects.select_for_update(of=("self",)).get(pk=job.pk)
             if locked.files.exists():
                 _delete(files)  # somebody was faster
@@ -129,6 +133,13 @@ def keep_predictions(job: Job, *, result_dir: Path) -> None:
     except BaseException:
         _delete(files)
         raise
+
+
+def _hold(attempt: Attempt) -> None:
+    """Nobody may end it until the rows are written. An upload takes its time: its lease may have run out."""
+    live = Attempt.objects.select_for_update().filter(pk=attempt.pk, fence=attempt.fence, ended_at=None)
+    if live.first() is None:
+        raise Fenced
 
 
 def _meter(job: Job, answered: int) -> None:

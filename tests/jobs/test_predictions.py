@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.core.files.storage import default_storage
 from django.urls import reverse
 
 from billing import seed
@@ -14,8 +15,11 @@ from billing.models import Allocation, UsageEvent
 from jobs import compute, storage
 from jobs.models import Attempt, Dataset, Job, JobFile
 from jobs.services import cleaning, predictions
+from jobs.services.dispatch import end_attempt
 from jobs.services.jobs import costs_of
 from jobs.services.lease import LeaseKeeper
+from jobs.services.outcome import Outcome
+from jobs.services.progress import Fenced
 from jobs.services.schedule import schedule_once
 from jobs.specs_predictions import PredictionSpec
 from jobs.states import JobKind, JobStatus, Reason
@@ -71,7 +75,7 @@ def write_result(job, folder, answered=38):
 @pytest.fixture
 def done(job, tmp_path):
     """A batch prediction that has succeeded."""
-    predictions.keep_predictions(job, result_dir=write_result(job, tmp_path / "result"))
+    predictions.keep_predictions(job, attempt=None, result_dir=write_result(job, tmp_path / "result"))
     Job.objects.filter(pk=job.pk).update(status=JobStatus.SUCCEEDED)
     return job.reload()
 
@@ -221,19 +225,50 @@ def test_its_place_is_billed_as_prediction(job):
 
 def test_rows_are_metered_once_and_only_those_answered(job, tmp_path):
     result = write_result(job, tmp_path / "result")
-    predictions.keep_predictions(job, result_dir=result)
-    predictions.keep_predictions(job, result_dir=result)
+    predictions.keep_predictions(job, attempt=None, result_dir=result)
+    predictions.keep_predictions(job, attempt=None, result_dir=result)
     (event,) = UsageEvent.objects.filter(meter_id="predict.rows")
     assert (event.quantity, event.subject) == (38, job.public_id)
     assert JobFile.objects.filter(job=job).count() == 2
     assert costs_of([job])[job.public_id] == Decimal("0.0000038")
 
 
+def test_an_attempt_that_lost_its_job_during_the_upload_keeps_and_bills_nothing(
+    job, tenant, tmp_path, monkeypatch
+):
+    schedule_once()
+    attempt = Attempt.objects.get(job=job)
+    before, store = storage.used_bytes(tenant), predictions.store_file
+    keys = []
+
+    def upload(file, path):
+        store(file, path)
+        keys.append(file.storage_key)
+        if len(keys) == len(predictions.FILES):  # the lease ran out meanwhile, and the sweep was here
+            lost = Outcome(status=None, reason=Reason.WORKER_LOST, error="")
+            assert end_attempt(attempt, lost, exit_code=None, at_last_beat=True)
+
+    monkeypatch.setattr(predictions, "store_file", upload)
+    with pytest.raises(Fenced):
+        predictions.keep_predictions(job, attempt=attempt, result_dir=write_result(job, tmp_path / "result"))
+    assert not JobFile.objects.exists() and not UsageEvent.objects.filter(meter_id="predict.rows").exists()
+    assert job.reload().result is None and storage.used_bytes(tenant) == before
+    assert len(keys) == 2 and not any(default_storage.exists(key) for key in keys)
+
+
+def test_an_attempt_that_holds_its_job_keeps_and_bills(job, tmp_path):
+    schedule_once()
+    attempt = Attempt.objects.get(job=job)
+    predictions.keep_predictions(job, attempt=attempt, result_dir=write_result(job, tmp_path / "result"))
+    assert JobFile.objects.filter(job=job).count() == 2
+    assert UsageEvent.objects.filter(meter_id="predict.rows").count() == 1
+
+
 def test_a_file_that_is_not_the_one_of_the_manifest_is_not_kept(job, tmp_path):
     result = write_result(job, tmp_path / "result")
     (result / "predictions.csv").write_text("something else")
     with pytest.raises(Invalid):
-        predictions.keep_predictions(job, result_dir=result)
+        predictions.keep_predictions(job, attempt=None, result_dir=result)
     assert not JobFile.objects.exists() and not UsageEvent.objects.exists()
 
 
