@@ -103,13 +103,13 @@ class Watch:
         some, self._asked = self._asked[:_REQUESTS_AT_ONCE], self._asked[_REQUESTS_AT_ONCE:]
         if not self._asked:
             self._asked_rows = 0
-        joined = some[0]
-        if len(some) > 1:
-            joined = {name: np.concatenate([one[name] for one in some]) for name in some[0]}
         try:
+            joined = some[0]
+            if len(some) > 1:
+                joined = {name: np.concatenate([one[name] for one in some]) for name in some[0]}
             # of one large request its first rows are enough
             self._inputs.add({name: column[:MOST_INPUT_ROWS] for name, column in joined.items()})
-        except Exception as error:  # a profile that does not fit costs these counts, not the others
+        except Exception as error:  # no fitting profile, no memory: costs these counts, not the others
             print(f"inputs are not counted any more: {error!r}", file=sys.stderr, flush=True)
             self._inputs, self._asked, self._asked_rows = None, [], MOST_INPUT_ROWS
         return True

@@ -61,17 +61,20 @@ class News:
         )
 
     def since(self, before: News) -> News:
-        """The difference: totals only grow."""
+        """The difference: totals only grow. A worker may give up its inputs midway; then there are none."""
         fresh = {name: count - before.classes.get(name, 0) for name, count in self.classes.items()}
         earlier = before.inputs or [[0] * len(gauge) for gauge in self.inputs]
+        alike = [len(gauge) for gauge in earlier] == [len(gauge) for gauge in self.inputs]
         return News(
             batches=self.batches - before.batches,
             classes={name: count for name, count in fresh.items() if count > 0},
-            input_rows=self.input_rows - before.input_rows,
+            input_rows=self.input_rows - before.input_rows if alike else 0,
             inputs=[
                 [now - then for now, then in zip(gauge, old, strict=True)]
                 for gauge, old in zip(self.inputs, earlier, strict=True)
-            ],
+            ]
+            if alike
+            else (),
         )
 
 

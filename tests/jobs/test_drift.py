@@ -81,6 +81,8 @@ def test_what_a_worker_tells_is_the_difference_to_what_it_told_before() -> None:
     assert then.since(first) == News(batches=1, classes={"b": 3}, input_rows=3, inputs=[[0, 3]])
     old = News.from_json('{"batches": 1, "rows": 1, "classes": {}}')  # a bundle without a profile
     assert old.since(News()) == News(batches=1, inputs=[])
+    tired = News.from_json('{"batches": 6, "rows": 20, "classes": {"a": 11}}')  # gave up its inputs midway
+    assert tired.since(then) == News(batches=2, classes={"a": 2}, inputs=())
 
 
 def test_counts_are_added_up_by_the_hour(endpoint: Endpoint) -> None:

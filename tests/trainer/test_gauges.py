@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.trainer.helpers import Worker, manifest, wait_for
 from trainer import gauges
@@ -132,6 +133,22 @@ def test_a_profile_that_does_not_fit_costs_its_counts_and_nothing_else(tmp_path:
         watch.saw(np.asarray([[0.2, 0.8]], dtype=np.float32))
         watch.write()
     assert json.loads((tmp_path / "watch.json").read_text())["classes"] == {"b": 2}
+
+
+def test_no_memory_to_join_the_requests_costs_the_inputs_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    watch = Watch(tmp_path / "watch.json", ("a", "b"), profile(Recipe.TABULAR, table()))
+    for _ in range(2):
+        watch.asked(table(1), 1)
+    watch.saw(np.asarray([[0.2, 0.8]], dtype=np.float32))
+    monkeypatch.setattr(np, "concatenate", full)
+    watch.write()
+    said = json.loads((tmp_path / "watch.json").read_text())
+    assert said["classes"] == {"b": 1} and "inputs" not in said
 
 
 def test_a_trained_model_carries_its_profile_and_its_worker_counts_live_rows(
