@@ -175,7 +175,7 @@ def record_usage(
             ended_at=moment,
             subject=subject,
             subject_title=subject_title[:200],
-            user_label=user_label,
+            user_label=user_label[:200],
             dims=dims or {},
         )
         new = usage.store(event, stated_time=event_time)

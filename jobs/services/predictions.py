@@ -153,6 +153,10 @@ def _meter(job: Job, answered: int) -> None:
             key=job.public_id,
             subject=job.public_id,
             subject_title=job.name,
+            user_label=job.created_by.email if job.created_by else "",
+            dims={
+                "labels": job.spec.get("labels") or {}
+            },  # budgets and reports ask for them, as for its seconds
         )
 
 

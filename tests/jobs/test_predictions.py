@@ -228,6 +228,7 @@ def test_rows_are_metered_once_and_only_those_answered(job, tmp_path):
     predictions.keep_predictions(job, attempt=None, result_dir=result)
     predictions.keep_predictions(job, attempt=None, result_dir=result)
     (event,) = UsageEvent.objects.filter(meter_id="predict.rows")
+    assert (event.user_label, event.dims) == (job.created_by.email, {"labels": job.spec["labels"]})
     assert (event.quantity, event.subject) == (38, job.public_id)
     assert JobFile.objects.filter(job=job).count() == 2
     assert costs_of([job])[job.public_id] == Decimal("0.0000038")
