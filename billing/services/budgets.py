@@ -94,9 +94,24 @@ def ensure_can_spend(
         if not applies(budget, user_label, labels):
             continue
         found = Standing(budget=budget, spent=_spent(budget))
-        others = held if budget.scope == BudgetScope.TENANT else money.ZERO
+        others = held
+        if held and budget.scope != BudgetScope.TENANT:
+            others = _held_on(budget)
         if found.reached or found.spent + others + high_estimate > budget.amount:
             raise _no_room(tenant, found, high_estimate)
+
+
+def _held_on(budget: Budget) -> Decimal:
+    """What running work that counts on this budget has set aside and not used yet."""
+    running = Allocation.objects.filter(tenant=budget.tenant, hold__isnull=False, hold__released_at=None)
+    found = {
+        hold: amount - captured
+        for hold, amount, captured, user, labels in running.values_list(
+            "hold_id", "hold__amount", "hold__captured", "user_label", "labels"
+        )
+        if applies(budget, user, labels)
+    }
+    return sum(found.values(), money.ZERO)
 
 
 def reserve(

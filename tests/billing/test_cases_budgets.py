@@ -71,6 +71,24 @@ def test_a_budget_of_a_label_counts_only_work_with_it(tenant, clock, as_ana, hol
     budgets.ensure_can_spend(tenant, high_estimate=Decimal(0), labels={"team": "text"})
 
 
+def test_work_that_begins_together_counts_on_the_budget_of_its_label(tenant, clock, as_ana, hold):
+    """Three jobs of 9.00 under a line of 10.00: the second one finds 9.00 set aside, the first one's own."""
+    budgets.set_budget(as_ana, amount=Decimal(10), mode="block_new", scope="label", value="team=vision")
+    vision, other = {"team": "vision"}, {"team": "text"}
+
+    def place(source: str, labels: dict[str, str]) -> None:
+        nine = Decimal(9)
+        placed = budgets.reserve(tenant, source=source, amount=nine, high_estimate=nine, labels=labels)
+        for meter in ("train.process", "train.gpu"):  # one hold for both: it is counted once
+            hold(meter=meter, subject=source, labels=labels, hold=placed)
+
+    place("job_0", other)
+    place("job_1", vision)
+    with pytest.raises(BudgetReached, match="team=vision"):
+        place("job_2", vision)
+    place("job_3", other)
+
+
 @pytest.mark.parametrize(
     ("scope", "value"),
     [
