@@ -31,7 +31,7 @@ from jobs.services.jobs import ask_to_stop, end_job, requeue_job
 from jobs.services.lease import LeaseKeeper
 from jobs.services.outcome import LastWords, Outcome, decide_outcome, log_tail
 from jobs.services.progress import Fenced
-from jobs.services.run_files import copy_whole
+from jobs.services.run_files import copy_whole, forget_runs, run_folder
 from jobs.services.schedule import lost_too_often, release
 from jobs.states import JOB_ON_MACHINES, JobKind, JobStatus, Reason
 from tenants.actor import SYSTEM
@@ -80,10 +80,6 @@ def take(attempt_id: int) -> Attempt | None:
         return None
     beside = ("job__tenant", "job__dataset_version", "job__created_by", "job__predictor__tenant")
     return Attempt.objects.select_related(*beside).get(pk=attempt_id)
-
-
-def run_folder(attempt: Attempt) -> Path:
-    return Path(settings.RUNS_DIR) / attempt.public_id
 
 
 def sweep_attempts() -> int:
@@ -311,12 +307,6 @@ class _Run:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def forget_runs(job: Job) -> None:
-    """Remove what the attempts of an ended job left on this machine."""
-    for attempt in job.attempts.all():
-        shutil.rmtree(run_folder(attempt), ignore_errors=True)
 
 
 def end_attempt(

@@ -1,4 +1,4 @@
-"""Copies between run folders: whole or not there."""
+"""Run folders: where an attempt works on this machine, and copies between them, whole or not there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ import os
 import shutil
 from pathlib import Path
 
+from django.conf import settings
+
+from jobs.models import Attempt, Job
 from tenants.errors import DiskFull
+
+
+def run_folder(attempt: Attempt) -> Path:
+    return Path(settings.RUNS_DIR) / attempt.public_id
+
+
+def forget_runs(job: Job) -> None:
+    """Remove what the attempts of an ended job left on this machine."""
+    for attempt in job.attempts.all():
+        shutil.rmtree(run_folder(attempt), ignore_errors=True)
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -20,8 +20,9 @@ from jobs.compute import LOST, Gang
 from jobs.compute.local import MARK, LocalCompute, _members, environment
 from jobs.models import Attempt, Job, ModelVersion
 from jobs.services import shutdown
-from jobs.services.dispatch import run_attempt, run_folder
+from jobs.services.dispatch import run_attempt
 from jobs.services.jobs import cancel_job, costs_of
+from jobs.services.run_files import run_folder
 from jobs.services.schedule import schedule_once
 from jobs.states import JobStatus, Reason
 from tests.jobs.factories_jobs import make_job, upload_digits

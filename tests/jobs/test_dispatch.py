@@ -13,8 +13,9 @@ from billing.models import Allocation
 from jobs import compute
 from jobs.models import Attempt, Job, ModelVersion
 from jobs.services import dispatch
-from jobs.services.dispatch import run_attempt, run_folder, take
+from jobs.services.dispatch import run_attempt, take
 from jobs.services.jobs import cancel_job
+from jobs.services.run_files import run_folder
 from jobs.services.schedule import schedule_once
 from jobs.states import JobStatus, Reason
 from tests.jobs.dispatch_house import good_run, kinds, placed, run_with

@@ -15,9 +15,10 @@ from billing.models import Allocation
 from jobs import compute
 from jobs.models import Attempt, Job, JobEvent
 from jobs.services import dispatch, progress, shutdown
-from jobs.services.dispatch import run_attempt, run_folder, sweep_attempts, take
+from jobs.services.dispatch import run_attempt, sweep_attempts, take
 from jobs.services.jobs import cancel_job
 from jobs.services.progress import Fenced
+from jobs.services.run_files import run_folder
 from jobs.services.schedule import schedule_once
 from jobs.states import JobStatus, Reason
 from tenants.http import actor_from_user

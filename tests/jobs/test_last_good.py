@@ -7,8 +7,8 @@ from django.urls import reverse
 from safetensors.numpy import load
 
 from jobs import storage
-from jobs.services.dispatch import run_folder
 from jobs.services.last_good import keep_last_good
+from jobs.services.run_files import run_folder
 from jobs.states import JobStatus, Reason
 from tests.jobs.dispatch_house import run_with
 from tests.jobs.factories_datasets import stored_files

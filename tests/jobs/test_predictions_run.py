@@ -13,8 +13,8 @@ from billing.models import Allocation, UsageEvent
 from jobs.gateway import frames
 from jobs.models import JobFile
 from jobs.services import predictions
-from jobs.services.dispatch import run_folder
 from jobs.services.jobs import cancel_job, costs_of
+from jobs.services.run_files import run_folder
 from jobs.states import JobStatus, Reason
 from tests.bundles import WEATHER
 from tests.jobs import factories_endpoints as make
