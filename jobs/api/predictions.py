@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -15,7 +14,7 @@ from jobs.api.jobs import JobList, find_job
 from jobs.api.shapes_datasets import DatasetOut
 from jobs.api.shapes_jobs import EstimateOut, JobOut, estimate_row
 from jobs.api.shapes_predictions import BatchPredictionIn, NewDatasetIn
-from jobs.models import Job, JobFile
+from jobs.models import Job
 from jobs.services import job_files
 from jobs.services import predictions as service
 from jobs.specs_predictions import PredictionSpec
@@ -75,9 +74,8 @@ class JobFileDownload(APIView):
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request, public_id: str, name: str) -> HttpResponseBase:
-        rows = JobFile.objects.visible_to(actor_of(request)).select_related("tenant", "job")
-        file = get_object_or_404(rows, job__public_id=public_id, name=name)
-        return send_job_file(request._request, actor_of(request), file)
+        actor = actor_of(request)
+        return send_job_file(request._request, actor, job_files.find_file(actor, public_id, name))
 
 
 class JobFileDataset(APIView):
@@ -88,8 +86,7 @@ class JobFileDataset(APIView):
     )
     def post(self, request: Request, public_id: str, name: str) -> Response:
         actor = actor_of(request)
-        rows = JobFile.objects.visible_to(actor).select_related("tenant", "job")
-        file = get_object_or_404(rows, job__public_id=public_id, name=name)
+        file = job_files.find_file(actor, public_id, name)
         said = NewDatasetIn(data=request.data)
         said.is_valid(raise_exception=True)
         version = job_files.save_as_dataset(actor, file, name=said.validated_data["name"])

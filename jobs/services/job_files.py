@@ -8,6 +8,7 @@ from pathlib import Path
 
 from django.core.files.base import File
 from django.db import transaction
+from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 
 from jobs import storage
@@ -37,6 +38,12 @@ def store_file(file: JobFile, path: Path) -> None:
     with path.open("rb") as source:
         stored = storage.put(file.tenant, file.storage_key, storage.file_chunks(source))
     file.sha256, file.size_bytes = stored.sha256, stored.size_bytes
+
+
+def find_file(actor: Actor, job_id: str, name: str) -> JobFile:
+    """One file by its job's public id and its name, as far as the actor may see it; Http404 otherwise."""
+    rows = JobFile.objects.visible_to(actor).select_related("tenant", "job")
+    return get_object_or_404(rows, job__public_id=job_id, name=name)
 
 
 def open_file(actor: Actor, file: JobFile) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from jobs.forms_predictions import PredictionForm
-from jobs.models import DatasetVersion, Job, JobFile, ModelVersion
+from jobs.models import DatasetVersion, Job, ModelVersion
 from jobs.services import job_files
 from jobs.services import predictions as service
 from jobs.spec_data import FITS, lookup
@@ -77,16 +77,14 @@ def prediction_price(request: Request) -> HttpResponse:
 
 @require_GET
 def job_file(request: Request, public_id: str, name: str) -> HttpResponseBase:
-    rows = JobFile.objects.visible_to(request.actor).select_related("tenant", "job")
-    file = get_object_or_404(rows, job__public_id=public_id, name=name)
+    file = job_files.find_file(request.actor, public_id, name)
     return send_job_file(request, request.actor, file)
 
 
 @require_POST
 def job_file_dataset(request: Request, public_id: str, name: str) -> HttpResponse:
     """Make a dataset of what a job left."""
-    rows = JobFile.objects.visible_to(request.actor).select_related("tenant", "job")
-    file = get_object_or_404(rows, job__public_id=public_id, name=name)
+    file = job_files.find_file(request.actor, public_id, name)
     try:
         version = job_files.save_as_dataset(request.actor, file, name=request.POST.get("name", ""))
     except Invalid as refusal:
